@@ -175,6 +175,18 @@ def test_a_value_that_ends_at_the_cut_comes_before_all_that_go_on() -> None:
     assert layout.encode([whole + "z"]) != layout.encode([whole + "y"])
 
 
+def test_a_cut_never_splits_an_escaped_nul() -> None:
+    layout = KeyLayout(PREFIX, [KeyColumn()])
+    beginning = "x" * (layout.cut_limit - 1)
+    in_order = [beginning, beginning + "\x00", beginning + "\x00z", beginning + "\x01"]
+    encoded = [layout.encode([text]) for text in in_order]
+    assert layout.is_cut([in_order[1]])
+    assert encoded[0] < min(encoded[1:3])
+    assert max(encoded[1:3]) < encoded[3]
+    shared = layout.range([], low=(in_order[1], False), high=(in_order[2], False))
+    assert [shared.holds(key) for key in encoded] == [False, True, True, False]
+
+
 def test_more_than_sixteen_columns_are_refused() -> None:
     KeyLayout(PREFIX, [KeyColumn()] * 16)
     with pytest.raises(LimitExceeded, match="at most 16 columns"):

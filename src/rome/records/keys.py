@@ -111,8 +111,10 @@ class KeyLayout:
             return self.prefix + encoders[0](values[0])
         if len(values) > len(encoders):
             raise ValueError(f"{len(values)} values for a key of {len(encoders)} columns")
-        parts = [encode(value) for encode, value in zip(encoders, values, strict=False)]
-        return self.prefix + b"".join(parts)
+        key = self.prefix
+        for encode, value in zip(encoders, values):  # noqa: B905 - a leading part has fewer values
+            key += encode(value)
+        return key
 
     def is_cut(self, values: Sequence[Value]) -> bool:
         """Whether one of the values is too long to stand in a key whole."""
