@@ -1,0 +1,318 @@
+"""One open LMDB environment for each directory of this process, and what LMDB asks of its users.
+
+LMDB is a memory-mapped B+tree with one writer at a time and readers that never wait. Four of its
+rules need care; they are kept here, so that `rome.stores.lmdb` can read like the contract:
+
+**Never open one directory twice in a process**: its locks belong to the process, and closing one
+handle would drop those of the other. So the environments are kept by real path, and shared.
+
+**The map has a size.** When a commit does not fit, or another process has made the map larger, the
+map must be replaced, and that needs every read transaction of this process to end. So each open
+snapshot registers here as a `Reader`: growing takes the reader's lock, ends its transaction, and
+the reader finds out at its next use. (It then reopens at the newest state and validates what it
+has read so far: no state is mixed.)
+
+**A child after fork must leave the environment alone**; it opens its own at its next use. What it
+inherited is not ended, only put away: ending it would free the parent's reader slot.
+
+**Readers of dead processes** keep old pages from being used again; they are cleared when a
+directory is opened, when the table of readers is full, and before the map grows.
+
+Locks are taken in the order `writing`, `_registering`, the readers' own, `_opening`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet, WeakValueDictionary
+
+import lmdb
+
+from rome.errors import (
+    ConfigurationError,
+    FormatError,
+    LimitExceeded,
+    RomeError,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+)
+
+MAX_READERS = 1024
+"""Open snapshots, over all processes that use a directory."""
+
+_LOCK_FILE_BYTES = 4096 + MAX_READERS * 64
+_LAYOUT = b"1"
+_DAMAGED = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """An open snapshot, as far as its environment must know it."""
+
+    lock: threading.Lock
+
+    def ended(self) -> Any:
+        """Forget the read transaction, and return it. Called with the lock held, or in a fork's child."""
+
+
+class Environment:
+    """The environment of one directory, shared by all stores and snapshots of this process.
+
+    `writing` is held around every write transaction of this process.
+    """
+
+    entries: Any
+    counters: Any
+    meta: Any
+
+    def __init__(self, path: str, sync: str, map_size: int) -> None:
+        self.path = path
+        self.sync = sync
+        self.writing = threading.Lock()
+        self.users = 0
+        self._map_size = map_size
+        self._registering = threading.Lock()
+        self._readers: WeakSet[Reader] = WeakSet()
+        self._opening = threading.Lock()
+        self._handle: Any = None
+
+    @property
+    def handle(self) -> Any:
+        """The open lmdb.Environment (again opened after fork)."""
+        return self._handle if self._handle is not None else self._open()
+
+    def _open(self) -> Any:
+        with self._opening:
+            if self._handle is None:
+                if self.users == 0:
+                    raise StoreError("this store is closed")
+                try:
+                    self._handle = self._opened()
+                except (lmdb.Error, OSError) as error:
+                    raise translated(error, self.path) from error
+            return self._handle
+
+    def _opened(self) -> Any:
+        prepare_directory(self.path)
+        handle = lmdb.open(
+            self.path,
+            map_size=self._map_size,
+            max_dbs=8,
+            max_readers=MAX_READERS,
+            max_spare_txns=16,
+            sync=self.sync != "no",
+            metasync=self.sync == "full",
+            mode=0o770,
+        )
+        try:
+            handle.reader_check()
+            self._make_whole(handle)
+            self._open_databases(handle)
+        except BaseException:
+            handle.close()
+            raise
+        return handle
+
+    def _make_whole(self, handle: Any) -> None:
+        """Give a file that was cut short its full length again.
+
+        To read a mapped page behind a file's end kills the process; to read a page of zeros
+        there is an error that can be told. (LMDB itself may leave unused last pages unwritten.)
+        """
+        path = os.path.join(self.path, "data.mdb")
+        length = (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
+        if os.path.getsize(path) < length:
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), length - 1, 1)
+
+    def _open_databases(self, handle: Any) -> None:
+        with handle.begin(write=True) as txn:
+            fresh = txn.stat()["entries"] == 0
+            if not fresh and txn.get(b"meta") is None:
+                raise FormatError(f"the LMDB database in {self.path} was not written by ROME")
+            self.entries = handle.open_db(b"entries", txn=txn)
+            self.counters = handle.open_db(b"counters", txn=txn)
+            self.meta = handle.open_db(b"meta", txn=txn)
+            if fresh:
+                txn.put(b"layout", _LAYOUT, db=self.meta)
+            elif (layout := txn.get(b"layout", db=self.meta)) != _LAYOUT:
+                raise FormatError(
+                    f"the database in {self.path} has layout {layout!r}; this ROME reads {_LAYOUT!r}"
+                )
+
+    # readers
+
+    def register(self, reader: Reader) -> None:
+        with self._registering:
+            self._readers.add(reader)
+
+    def persist(self, action: Callable[[], T], room: int = 0) -> T:
+        """Run an action that begins a transaction, seeing to the map and the reader table between tries.
+
+        `room` is the number of bytes that the action writes. Raises ROME's errors only.
+        """
+        checked = False
+        while True:
+            size = self._map_size
+            try:
+                return action()
+            except lmdb.MapFullError:
+                self._grow(size, room)
+            except lmdb.MapResizedError:
+                self._grow(size, None)
+            except lmdb.ReadersFullError as error:
+                if checked:
+                    raise StoreError(f"more than {MAX_READERS} snapshots of {self.path} are open") from error
+                self.handle.reader_check()
+                checked = True
+            except lmdb.PanicError as error:
+                self._replace(self._close)
+                raise translated(error, self.path) from error
+            except (lmdb.Error, OSError) as error:
+                raise translated(error, self.path) from error
+
+    def _grow(self, seen: int, room: int | None) -> None:
+        """Make the map larger than `seen`, or (without room) as large as another process made it."""
+        self.handle.reader_check()
+
+        def resize() -> None:
+            if room is None:
+                self.handle.set_mapsize(0)
+            elif self._map_size == seen:
+                wanted = 2 * max(seen, self.handle.info()["map_size"]) + 4 * room
+                self.handle.set_mapsize(wanted - wanted % 65536 + 65536)
+            self._map_size = self.handle.info()["map_size"]
+
+        try:
+            self._replace(resize)
+        except lmdb.Error as error:
+            raise translated(error, self.path) from error
+
+    def _close(self) -> None:
+        with self._opening:
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
+
+    def _replace(self, action: Callable[[], None]) -> None:
+        """Run an action that needs every transaction of this process ended."""
+        with self.writing, self._registering, ExitStack() as held:
+            for reader in list(self._readers):
+                held.enter_context(reader.lock)
+                txn = reader.ended()
+                if txn is not None:
+                    txn.abort()
+            action()
+
+    # life and death
+
+    def release(self) -> None:
+        """One user less; the last one closes."""
+        with _registry_lock:
+            self.users -= 1
+            if self.users == 0:
+                if _registry.get(self.path) is self:
+                    del _registry[self.path]
+                self._replace(self._close)
+
+    def abandon(self) -> None:
+        """In a child after fork: put away what belongs to the parent."""
+        self.writing = threading.Lock()
+        self._registering = threading.Lock()
+        self._opening = threading.Lock()
+        for reader in list(self._readers):
+            reader.lock = threading.Lock()
+            _inherited.append(reader.ended())
+        if self._handle is not None:
+            self._handle.close()  # in a child, py-lmdb gives up the files and touches nothing shared
+        self._handle = None
+
+
+_registry: WeakValueDictionary[str, Environment] = WeakValueDictionary()
+_registry_lock = threading.Lock()
+_inherited: list[Any] = []
+
+
+def _after_fork() -> None:
+    global _registry_lock
+    _registry_lock = threading.Lock()
+    for environment in list(_registry.values()):
+        environment.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def acquire(path: str, sync: str, map_size: int) -> Environment:
+    """The environment of a directory; opened if this process has not opened it yet."""
+    path = os.path.realpath(path)
+    with _registry_lock:
+        environment = _registry.get(path)
+        if environment is None:
+            environment = _registry[path] = Environment(path, sync, map_size)
+        elif environment.sync != sync:
+            raise ConfigurationError(
+                f"{path} is already open in this process with sync={environment.sync}, not sync={sync}"
+            )
+        environment.users += 1
+    try:
+        environment.handle  # noqa: B018 - opens it
+    except BaseException:
+        environment.release()
+        raise
+    return environment
+
+
+def prepare_directory(path: str) -> None:
+    """Make the directory and room for the lock file, or say why that cannot be.
+
+    The lock file is mapped and written to: were there no room for it, that would kill the process.
+    """
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        raise ConfigurationError(f"{path}: the directory {parent} does not exist")
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise ConfigurationError(f"{path} is a file; an LMDB store needs a directory")
+    os.makedirs(path, mode=0o770, exist_ok=True)
+    descriptor = os.open(os.path.join(path, "lock.mdb"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    try:
+        os.posix_fallocate(descriptor, 0, _LOCK_FILE_BYTES)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def translated(error: Exception, path: str) -> RomeError:
+    """The error of LMDB or of the system in ROME's terms."""
+    number = error.errno if isinstance(error, OSError) else getattr(error, "code", None)
+    text = str(error)
+    if isinstance(error, lmdb.DiskError) or number in _FULL:
+        return StoreFull(f"no space left on the disk of {path}")
+    if isinstance(error, lmdb.MemoryError):
+        return StoreFull(f"{path}: not enough address space or memory for the map ({text})")
+    if isinstance(error, lmdb.ReadonlyError) or number in _FORBIDDEN:
+        return StoreReadOnly(f"{path} cannot be written: {text}")
+    if isinstance(error, _DAMAGED):
+        return FormatError(f"the database in {path} is damaged or of another kind: {text}")
+    if isinstance(error, lmdb.BadValsizeError):
+        return LimitExceeded("a key is empty or longer than LMDB takes (511 bytes)")
+    if isinstance(error, lmdb.TxnFullError):
+        return LimitExceeded(f"{path}: the transaction writes more than LMDB takes at once")
+    return StoreError(f"{path}: {text}")

@@ -1,0 +1,427 @@
+"""The Redis store: a database on a Redis (or Valkey) server, for all who can reach it.
+
+    rome+redis://user:password@host:6379/database       rome+rediss://…  the same through TLS
+    rome+redis:///database?socket=/run/redis.sock       through a unix socket
+
+`database` is ROME's own name (default: rome), so that many databases share a server. Parameters:
+
+    db=N                  (0) the number of Redis' database
+    prefix=TEXT           (rome:) what the names of the Redis keys begin with
+    connect_timeout=S     (5) seconds to connect and authenticate
+    read_timeout=S        (10) seconds to wait for an answer
+    tls_ca_file, tls_cert_file, tls_key_file=PATH, tls_verify=yes|no   for rome+rediss://
+
+The connection is made at first use, and made again after it was lost.
+
+**What an acknowledged commit survives** is the server's configuration, not ROME's:
+
+    appendonly yes, appendfsync always      a crash of the server and of its machine
+    appendonly yes, appendfsync everysec    a crash of the server; of its machine but for the last
+                                            second or two
+    appendonly no (RDB snapshots only)      what was committed before the last snapshot
+    fail-over to a replica                  replication is asynchronous: what the primary had not
+                                            sent yet is lost, with everything else acknowledged then
+
+A commit is one write to the append-only file, so that a restart finds all of it or nothing.
+`maxmemory-policy` must be `noeviction` (the default): a server that evicts deletes data that it was
+given to keep; ROME notices most of such losses and refuses to go on (FormatError), but cannot notice
+the loss of everything at once. `health()` tells these settings.
+
+**Four Redis keys**, in one hash slot: `rome:{database}:order`, a sorted set of all keys, which Redis
+keeps in byte order; `:entries`, a hash of key → 8 bytes version, then the value, with the commit
+number under the empty key; `:counters`; and `:commits`, the identities of the last minute's commits.
+Commit numbers follow the server's clock in microseconds and never go back, so that a version is not
+used twice, not even after the database was wiped, or lost its last commits by a fail-over.
+
+**Every exchange is one instant on the server**: HMGET for keys alone, else one of two scripts. A
+snapshot is *lazy*: it takes the number that came with its first reply. When a later reply shows that
+the store has moved on, the request is sent again along with the read set; the script validates and
+answers in one, and the snapshot moves forward or Conflict is raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import redis
+from redis.exceptions import NoScriptError
+
+from rome.errors import (
+    CommitUnknown,
+    ConfigurationError,
+    Conflict,
+    FormatError,
+    RomeError,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
+)
+from rome.stores.base import (
+    Characteristics,
+    Entry,
+    Read,
+    ReadSet,
+    Reply,
+    Scan,
+    Snapshot,
+    Store,
+    Writes,
+)
+from rome.stores.redis_connection import Argument, Lost, Server
+from rome.stores.validation import check_limits
+
+if TYPE_CHECKING:
+    from rome.stores.url import StoreURL
+
+PARAMETERS = frozenset(
+    {
+        "db",
+        "prefix",
+        "socket",
+        "connect_timeout",
+        "read_timeout",
+        "tls_ca_file",
+        "tls_cert_file",
+        "tls_key_file",
+        "tls_verify",
+    }
+)
+
+DEFAULT_DATABASE = "rome"
+DEFAULT_PREFIX = "rome:"
+
+_NO_VERSION = b""
+_number = int.from_bytes
+
+
+class Script:
+    """A script of the server, by its digest; with its text where the server does not know it yet."""
+
+    def __init__(self, name: str) -> None:
+        folder = files("rome.stores") / "redis_scripts"
+        self.text = "".join((folder / f"{part}.lua").read_bytes().decode() for part in ("common", name))
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+READ = Script("read")
+COMMIT = Script("commit")
+
+
+class RedisSnapshot(Snapshot):
+    """A lazy snapshot: at the number of its newest reply."""
+
+    def __init__(self, store: RedisStore) -> None:
+        super().__init__()
+        self._store: RedisStore | None = store
+        self._version = _NO_VERSION
+
+    @property
+    def version(self) -> int | None:
+        return _number(self._version) if self._version else None
+
+    def _fetch(self, request: Read) -> Reply:
+        if self._store is None:
+            raise StoreError("this snapshot is closed")
+        if request.presence or request.scans or request.counters or request.allocate:
+            return self._ask(request)
+        found = self._store.get(request.keys)
+        number = found.pop(0) or bytes(8)
+        if number == self._version or not self.reads:
+            self._version = number
+            return Reply({key: entry(key, stored) for key, stored in zip(request.keys, found, strict=True)})
+        return self._ask(request, moved=True)
+
+    def _ask(self, request: Read, moved: bool = False) -> Reply:
+        assert self._store is not None
+        wanted = encoded_request(request)
+        if not moved:
+            expected = self._version if self.reads else _NO_VERSION
+            reply = self._store.run(READ, [expected, "0", *wanted])
+            moved = reply[0] == 0
+        if moved:
+            reply = self._store.run(READ, [_NO_VERSION, "1", *encoded_reads(self.reads), *wanted])
+            if reply[0] == 2:
+                raise Conflict(reply[2])
+        self._version = reply[1]
+        return decoded_reply(request, reply)
+
+    def close(self) -> None:
+        self._store = None
+
+
+class RedisStore(Store):
+    """A database on a Redis server."""
+
+    kind: ClassVar[str] = "redis"
+    characteristics = Characteristics(
+        durable=True,
+        shared="network",
+        remote=True,
+        max_key_bytes=2**29 - 1024,
+        max_value_bytes=2**29 - 1024,
+    )
+
+    def __init__(self, url: StoreURL) -> None:
+        self._server = Server(url)
+        super().__init__()
+        self.database = url.database or DEFAULT_DATABASE
+        if "{" in self.database or "}" in self.database:
+            raise ConfigurationError("the name of a database on Redis cannot contain { or }")
+        prefix = url.text("prefix", DEFAULT_PREFIX)
+        if "{" in prefix:
+            raise ConfigurationError("prefix= cannot contain {")
+        self._patience = url.seconds("read_timeout", 10.0)
+        base = f"{prefix}{{{self.database}}}:"
+        self._order, self._entries, self._counters, self._commits = self._keys = tuple(
+            (base + name).encode() for name in ("order", "entries", "counters", "commits")
+        )
+        self._permissions_checked = False
+        self._open = True
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self.database!r} on {self._server.address}>"
+
+    @property
+    def server(self) -> Server:
+        if not self._open:
+            raise StoreError("this store is closed")
+        return self._server
+
+    @property
+    def round_trips(self) -> int:
+        return self._server.exchanges
+
+    @round_trips.setter
+    def round_trips(self, value: int) -> None:
+        self._server.exchanges = value
+
+    # reading
+
+    def snapshot(self) -> Snapshot:
+        return RedisSnapshot(self)
+
+    def get(self, keys: list[bytes]) -> list[bytes | None]:
+        """The commit number and what is stored under each key, at one instant."""
+        found: list[bytes | None] = self.server.ask(("HMGET", self._entries, b"", *keys))
+        return found
+
+    def run(self, script: Script, arguments: list[Argument]) -> Any:
+        """Run a script that may run twice."""
+        try:
+            return self.server.ask(("EVALSHA", script.digest, 4, *self._keys, *arguments))
+        except NoScriptError:
+            return self.server.ask(("EVAL", script.text, 4, *self._keys, *arguments))
+
+    def allocate(self, counter: bytes, count: int = 1) -> int:
+        last: int = self.server.ask(("HINCRBY", self._counters, counter, count))
+        return last - count + 1
+
+    # writing
+
+    def commit(self, snapshot: Snapshot | None, writes: Writes) -> int:
+        check_limits(writes, self.characteristics)
+        expected, reads = _NO_VERSION, None
+        if snapshot is not None:
+            assert isinstance(snapshot, RedisSnapshot)
+            expected, reads = snapshot._version, snapshot.reads
+            snapshot.close()
+        validation = encoded_reads(reads) if reads else []
+        identity = os.urandom(16)
+        rest = [
+            "0" if self._permissions_checked else "1",
+            expected,
+            len(validation),
+            *validation,
+            *encoded_writes(writes),
+        ]
+        reply = self._commit(identity, rest)
+        self._permissions_checked = True
+        if isinstance(reply, list):
+            raise Conflict(reply)
+        return _number(reply)
+
+    def _commit(self, identity: bytes, rest: list[Argument]) -> Any:
+        """Send a commit until it is known what became of it, as long as there is time.
+
+        A commit whose connection was lost may or may not have happened. Sent again with the same
+        identity it does not happen twice, and its reply tells. Raises `CommitUnknown` where the
+        server could not be asked within the read time-out.
+        """
+        server = self.server
+        deadline = time.monotonic() + self._patience
+        script: tuple[Argument, ...] = ("EVALSHA", COMMIT.digest)
+        lost: Exception | None = None
+        while True:
+            try:
+                connection = self._live_connection()
+            except RomeError:
+                if lost is None:
+                    raise
+            else:
+                again = "1" if lost else "0"
+                try:
+                    return server.exchange(connection, (*script, 4, *self._keys, identity, again, *rest))
+                except NoScriptError:
+                    script = ("EVAL", COMMIT.text)
+                    continue
+                except Lost as error:
+                    lost = error
+                except StoreTimeout as error:
+                    raise CommitUnknown(f"{error}; COMMIT may or may not have happened") from error
+                except redis.RedisError as error:
+                    refusal = server.translated(error)
+                    if lost is None or not isinstance(refusal, StoreUnavailable):
+                        raise refusal from error
+            if time.monotonic() > deadline:
+                raise CommitUnknown(f"{lost}; COMMIT may or may not have happened") from lost
+            time.sleep(0.05)
+
+    def _live_connection(self) -> Any:
+        """A connection that the server has not closed, as far as can be known without asking it."""
+        connection, new = self.server.take()
+        if not new and self.server.is_stale(connection):
+            connection.disconnect()
+            self.server.forget()
+            connection, _ = self.server.take()
+        return connection
+
+    # the operator's view
+
+    def health(self) -> dict[str, str | int | bool]:
+        version = _number(self.get([])[0] or b"")
+        facts: dict[str, str | int | bool] = {
+            "store": self.kind,
+            "server": self._server.address,
+            "database": self.database,
+            "version": version,
+        }
+        info = self._information()
+        for name in ("redis_version", "role", "maxmemory", "maxmemory_policy", "used_memory"):
+            if name in info:
+                facts[name] = int(info[name]) if info[name].isdigit() else info[name]
+        if "aof_enabled" in info:
+            facts["appendonly"] = info["aof_enabled"] == "1"
+        if fsync := self._setting("appendfsync"):
+            facts["appendfsync"] = fsync
+        if "maxmemory_policy" in info:
+            facts["evicts"] = info["maxmemory_policy"] != "noeviction"
+        facts["durable"] = facts.get("appendonly") is True and facts.get("appendfsync") == "always"
+        return facts
+
+    def _information(self) -> dict[str, str]:
+        """INFO, or nothing where the user may not ask for it."""
+        try:
+            text: str = self.server.ask(("INFO",)).decode()
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return {}
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+    def _setting(self, name: str) -> str:
+        """One setting of the server, or nothing where CONFIG is forbidden (as hosted servers have it)."""
+        try:
+            reply = self.server.ask(("CONFIG", "GET", name))
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return ""
+        return reply[1].decode() if len(reply) > 1 else ""
+
+    def wipe(self) -> None:
+        self.server.ask(("UNLINK", *self._keys))
+
+    def close(self) -> None:
+        self._open = False
+        self._server.forget()
+
+
+# the scripts' arguments and replies
+
+
+def encoded_reads(reads: ReadSet) -> list[Argument]:
+    """A read set as `changed` in common.lua takes it."""
+    versions = b"".join([version.to_bytes(8) for version in reads.keys.values()])
+    arguments: list[Argument] = [len(reads.keys), versions, *reads.keys, len(reads.presence)]
+    arguments.append("".join(["1" if there else "0" for there in reads.presence.values()]))
+    arguments += reads.presence
+    arguments.append(len(reads.ranges))
+    for (start, end), pairs in reads.ranges:
+        arguments += (start, end, len(pairs), digest(pairs))
+    return arguments
+
+
+def digest(pairs: tuple[tuple[bytes, int], ...]) -> str:
+    """What the script must find in a range: SHA-1 over each key's length, the key, its version."""
+    pieces = [b"%d:%b%b" % (len(key), key, version.to_bytes(8)) for key, version in pairs]
+    return hashlib.sha1(b"".join(pieces), usedforsecurity=False).hexdigest()
+
+
+def encoded_request(request: Read) -> list[Argument]:
+    """A request as read.lua takes it."""
+    arguments: list[Argument] = [len(request.keys), *request.keys, len(request.presence), *request.presence]
+    arguments.append(len(request.scans))
+    for (start, end), limit, reverse, follow in request.scans:
+        how = ("R" if follow else "r") if reverse else ("F" if follow else "f")
+        arguments += (start, end, -1 if limit is None else limit, how)
+    arguments += (len(request.counters), *request.counters, len(request.allocate))
+    for counter, count in request.allocate.items():
+        arguments += (counter, count)
+    return arguments
+
+
+def encoded_writes(writes: Writes) -> list[Argument]:
+    """Writes as commit.lua takes them."""
+    arguments: list[Argument] = [len(writes.puts)]
+    for pair in writes.puts.items():
+        arguments += pair
+    arguments += (len(writes.deletes), *writes.deletes, len(writes.adds))
+    for counter, amount in writes.adds.items():
+        arguments += (counter, amount)
+    arguments.append(len(writes.floors))
+    for counter, least in writes.floors.items():
+        arguments += (counter, least)
+    return arguments
+
+
+def decoded_reply(request: Read, reply: list[Any]) -> Reply:
+    """The reply of read.lua."""
+    _, _, values, presence, scans, counters, allocated = reply
+    answer = Reply(
+        values={key: entry(key, stored) for key, stored in zip(request.keys, values, strict=True)},
+        presence=dict(zip(request.presence, map(bool, presence), strict=True)),
+        counters={name: int(value or 0) for name, value in zip(request.counters, counters, strict=True)},
+        allocated={
+            name: last - count + 1
+            for (name, count), last in zip(request.allocate.items(), allocated, strict=True)
+        },
+    )
+    for scan, found in zip(request.scans, scans, strict=True):
+        answer.scans.append(scanned(scan, found, answer.values))
+    return answer
+
+
+def scanned(scan: Scan, found: list[Any], values: dict[bytes, Entry | None]) -> list[Entry]:
+    """The entries of one scan; those it followed go to `values`."""
+    entries: list[Entry] = []
+    for key, stored in zip(found[0], found[1], strict=True):
+        if stored is None:
+            raise FormatError("the database is damaged: a key is in the order but has no entry")
+        entries.append(Entry(key, stored[8:], _number(stored[:8])))
+    if scan.follow:
+        for source, stored in zip(entries, found[2], strict=True):
+            values[source.value] = entry(source.value, stored)
+    return entries
+
+
+def entry(key: bytes, stored: bytes | None) -> Entry | None:
+    return None if stored is None else Entry(key, stored[8:], _number(stored[:8]))
+
+
+def open_url(url: StoreURL) -> RedisStore:
+    """Open what `rome+redis://…` names; connects at first use."""
+    return RedisStore(url)

@@ -1,0 +1,81 @@
+-- Answers a Read in one round trip.
+--
+-- The first argument is the snapshot's version ('' for a fresh snapshot), the second says whether its
+-- read set comes with it. The reply's first element tells what happened:
+--
+--   {0, number}                  the store has moved on: ask again, with the read set
+--   {1, number, ...}             the answer, true at that number
+--   {2, number, keys}            the store has moved on, and what was read before is no longer true
+--
+-- Everything runs at one instant, so that the answer and the validation hold at the same number.
+
+local number = redis.call('HGET', ENTRIES, NUMBER) or ABSENT
+local expected = take()
+local validating = take() == '1'
+
+if validating then
+  local different = changed()
+  if #different > 0 then
+    return {2, number, different}
+  end
+elseif expected ~= '' and expected ~= number then
+  return {0, number}
+end
+
+local values = {}
+local keys = count()
+if keys > 0 and keys <= CHUNK then
+  values = redis.call('HMGET', ENTRIES, unpack(ARGV, at + 1, at + keys))
+else
+  each(ARGV, at + 1, at + keys, function(_, stored)
+    values[#values + 1] = stored
+  end)
+end
+at = at + keys
+
+local presence = {}
+for n = 1, count() do
+  presence[n] = redis.call('HEXISTS', ENTRIES, take())
+end
+
+local scans = {}
+local wanted = count()
+if wanted > 0 and not check_whole() then
+  return redis.error_reply('ROMEDAMAGED entries and their order differ')
+end
+for n = 1, wanted do
+  local start, stop, limit, how = take(), take(), take(), take()
+  local found
+  if how == 'r' or how == 'R' then
+    found = redis.call('ZREVRANGEBYLEX', ORDER, '(' .. stop, '[' .. start, 'LIMIT', 0, limit)
+  else
+    found = redis.call('ZRANGEBYLEX', ORDER, '[' .. start, '(' .. stop, 'LIMIT', 0, limit)
+  end
+  local stored = {}
+  each(found, 1, #found, function(_, value)
+    stored[#stored + 1] = value
+  end)
+  scans[n] = {found, stored}
+  if how == 'F' or how == 'R' then
+    local targets, followed = {}, {}
+    for m = 1, #stored do
+      targets[m] = string.sub(stored[m] or '', 9)
+    end
+    each(targets, 1, #targets, function(_, value)
+      followed[#followed + 1] = value
+    end)
+    scans[n][3] = followed
+  end
+end
+
+local counters = {}
+for n = 1, count() do
+  counters[n] = redis.call('HGET', COUNTERS, take())
+end
+
+local allocated = {}
+for n = 1, count() do
+  allocated[n] = redis.call('HINCRBY', COUNTERS, take(), take())
+end
+
+return {1, number, values, presence, scans, counters, allocated}
