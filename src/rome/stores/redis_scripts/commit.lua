@@ -52,8 +52,8 @@ local checking = take() == '1'
 local expected = take()
 local arguments = count()
 
-if not check_whole() then
-  return redis.error_reply('ROMEDAMAGED entries and their order differ')
+if not is_whole() then
+  return damaged()
 end
 if arguments > 0 and expected ~= old then
   local different = changed()

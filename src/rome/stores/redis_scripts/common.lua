@@ -21,25 +21,32 @@ local function count()
   return tonumber(ARGV[at])
 end
 
--- Calls visit(key, stored) for each of list[first .. last]; stored is false for a missing key.
-local function each(list, first, last, visit)
+-- What is stored under list[first .. last]; false for a missing key.
+local function fetch(list, first, last)
+  if last < first then
+    return {}
+  end
+  if last - first < CHUNK then
+    return redis.call('HMGET', ENTRIES, unpack(list, first, last))
+  end
+  local all = {}
   for from = first, last, CHUNK do
-    local to = math.min(from + CHUNK - 1, last)
-    local found = redis.call('HMGET', ENTRIES, unpack(list, from, to))
-    for n = from, to do
-      visit(list[n], found[n - from + 1])
+    local found = redis.call('HMGET', ENTRIES, unpack(list, from, math.min(from + CHUNK - 1, last)))
+    for n = 1, #found do
+      all[#all + 1] = found[n]
     end
   end
+  return all
 end
 
 -- The members of the key order and the fields of the entries must come in pairs: they would not if
 -- the server had evicted one of the two.
-local function check_whole()
-  local entries = redis.call('HLEN', ENTRIES)
-  if redis.call('ZCARD', ORDER) ~= math.max(entries - 1, 0) then
-    return false
-  end
-  return true
+local function is_whole()
+  return redis.call('ZCARD', ORDER) == math.max(redis.call('HLEN', ENTRIES) - 1, 0)
+end
+
+local function damaged()
+  return redis.error_reply('ROMEDAMAGED entries and their order differ')
 end
 
 -- Reads a read set from the arguments; returns the keys (and starts of ranges) that differ from it.
@@ -53,15 +60,14 @@ local function changed()
 
   local keys = count()
   local versions = take()
-  local position = 1
-  each(ARGV, at + 1, at + keys, function(key, stored)
-    local now = stored and string.sub(stored, 1, 8) or ABSENT
-    if now ~= string.sub(versions, position, position + 7) then
+  local found = fetch(ARGV, at + 1, at + keys)
+  for n = 1, keys do
+    local now = found[n] and string.sub(found[n], 1, 8) or ABSENT
+    local key = take()
+    if now ~= string.sub(versions, 8 * n - 7, 8 * n) then
       note(key)
     end
-    position = position + 8
-  end)
-  at = at + keys
+  end
 
   keys = count()
   local there = take()
@@ -74,15 +80,16 @@ local function changed()
 
   for _ = 1, count() do
     local start, stop, size, digest = take(), take(), count(), take()
-    local found = redis.call('ZRANGEBYLEX', ORDER, '[' .. start, '(' .. stop, 'LIMIT', 0, size + 1)
+    found = redis.call('ZRANGEBYLEX', ORDER, '[' .. start, '(' .. stop, 'LIMIT', 0, size + 1)
     if #found ~= size then
       note(start)
     elseif size > 0 then
       local pieces = {}
-      each(found, 1, size, function(key, stored)
-        local version = stored and string.sub(stored, 1, 8) or ABSENT
-        pieces[#pieces + 1] = #key .. ':' .. key .. version
-      end)
+      local stored = fetch(found, 1, size)
+      for n = 1, size do
+        local version = stored[n] and string.sub(stored[n], 1, 8) or ABSENT
+        pieces[n] = #found[n] .. ':' .. found[n] .. version
+      end
       if redis.sha1hex(table.concat(pieces)) ~= digest then
         note(start)
       end

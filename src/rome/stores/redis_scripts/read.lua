@@ -22,15 +22,8 @@ elseif expected ~= '' and expected ~= number then
   return {0, number}
 end
 
-local values = {}
 local keys = count()
-if keys > 0 and keys <= CHUNK then
-  values = redis.call('HMGET', ENTRIES, unpack(ARGV, at + 1, at + keys))
-else
-  each(ARGV, at + 1, at + keys, function(_, stored)
-    values[#values + 1] = stored
-  end)
-end
+local values = fetch(ARGV, at + 1, at + keys)
 at = at + keys
 
 local presence = {}
@@ -39,11 +32,7 @@ for n = 1, count() do
 end
 
 local scans = {}
-local wanted = count()
-if wanted > 0 and not check_whole() then
-  return redis.error_reply('ROMEDAMAGED entries and their order differ')
-end
-for n = 1, wanted do
+for n = 1, count() do
   local start, stop, limit, how = take(), take(), take(), take()
   local found
   if how == 'r' or how == 'R' then
@@ -51,20 +40,17 @@ for n = 1, wanted do
   else
     found = redis.call('ZRANGEBYLEX', ORDER, '[' .. start, '(' .. stop, 'LIMIT', 0, limit)
   end
-  local stored = {}
-  each(found, 1, #found, function(_, value)
-    stored[#stored + 1] = value
-  end)
+  if #found == 0 and not is_whole() then
+    return damaged()
+  end
+  local stored = fetch(found, 1, #found)
   scans[n] = {found, stored}
   if how == 'F' or how == 'R' then
-    local targets, followed = {}, {}
+    local targets = {}
     for m = 1, #stored do
       targets[m] = string.sub(stored[m] or '', 9)
     end
-    each(targets, 1, #targets, function(_, value)
-      followed[#followed + 1] = value
-    end)
-    scans[n][3] = followed
+    scans[n][3] = fetch(targets, 1, #targets)
   end
 end
 

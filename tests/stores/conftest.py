@@ -1,0 +1,55 @@
+"""The stores under test: one suite for memory, LMDB and Redis.
+
+`make_store` opens the database under test again, as another connection would. Redis is one server for
+the whole run, with a database of its own for each test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from rome.stores import Store, open_store
+from tests.servers import RedisServer
+
+KINDS = ("memory", "lmdb", "redis")
+
+_serial = count()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(params=KINDS)
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    name = f"test{next(_serial)}"
+    if request.param == "memory":
+        return f"rome+memory://{name}"
+    if request.param == "lmdb":
+        return f"rome+lmdb://{tmp_path / name}"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url(name)
+
+
+@pytest.fixture
+def make_store(store_url: str) -> Iterator[Callable[[], Store]]:
+    stores: list[Store] = []
+
+    def make() -> Store:
+        stores.append(open_store(store_url))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(make_store: Callable[[], Store]) -> Store:
+    return make_store()
