@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 START_SECONDS = 30.0
 CREATE_DATABASE = """
@@ -39,7 +40,7 @@ def database_url(store: str, folder: Path, name: str, redis_port: int | None) ->
     if store == "sqlite":
         return f"sqlite:///{folder / name}.sqlite"
     if store == "lmdb":
-        return f"rome+lmdb:///{folder / name}.lmdb"
+        return f"rome+lmdb://{folder / name}.lmdb"
     if store == "redis":
         return f"rome+redis://127.0.0.1:{redis_port}/{name}"
     if store == "memory":
@@ -55,14 +56,19 @@ def free_port() -> int:
         return port
 
 
+def start_redis(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """A Redis that keeps an append-only file in `folder`, fsynced every second; ready when this returns."""
+    command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
+    return start(command, folder / "server.log", lambda: answers(port))
+
+
 @contextmanager
 def redis_server() -> Iterator[int]:
-    """A Redis that keeps an append-only file, fsynced every second; yields its port."""
+    """A Redis for as long as the block lasts; yields its port."""
     with tempfile.TemporaryDirectory(prefix="rome-redis-") as folder:
         port = free_port()
-        command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
-        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
-        with running(command, Path(folder) / "server.log", lambda: answers(port)):
+        with stopping(start_redis(Path(folder), port)):
             yield port
 
 
@@ -85,7 +91,7 @@ def mariadb_server() -> Iterator[str]:
         port = free_port()
         command = [program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={mariadb_socket}"]
         command += [f"--port={port}", "--bind-address=127.0.0.1", f"--pid-file={folder}/server.pid", *user]
-        with running(command, log, lambda: answers(port)):
+        with stopping(start(command, log, lambda: answers(port))):
             created = subprocess.run(
                 [program("mariadb"), "--no-defaults", f"--socket={mariadb_socket}", "--user=root"],
                 input=CREATE_DATABASE,
@@ -113,20 +119,31 @@ def answers(port: int) -> bool:
     return True
 
 
-@contextmanager
-def running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server for as long as the block lasts; its process group ends with it."""
+def start(command: list[str], log: Path, ready: Callable[[], bool], **more: Any) -> subprocess.Popen[bytes]:
+    """Start a server in a session of its own and wait until it is ready; its output goes to `log`."""
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **more,
         )
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        if server.poll() is not None or time.monotonic() > deadline:
+            stop(server)
+            raise ServiceError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)
+    return server
+
+
+@contextmanager
+def stopping(server: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a server with the block."""
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not ready():
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise ServiceError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.05)
-        yield server
+        yield
     finally:
         stop(server)
 
