@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -91,8 +92,9 @@ class KeyLayout:
 
     __slots__ = ("_encoders", "columns", "cut_limit", "prefix")
 
-    def __init__(self, prefix: bytes, columns: Sequence[KeyColumn]) -> None:
-        if len(columns) > MAX_KEY_COLUMNS:
+    def __init__(self, prefix: bytes, columns: Sequence[KeyColumn], unlimited: bool = False) -> None:
+        """`unlimited` keys are never cut, for sorting in memory."""
+        if len(columns) > MAX_KEY_COLUMNS and not unlimited:
             raise LimitExceeded(
                 f"a key has at most {MAX_KEY_COLUMNS} columns (those of the index and of the"
                 f" primary key together), not {len(columns)}"
@@ -100,7 +102,7 @@ class KeyLayout:
         self.prefix = prefix
         self.columns = tuple(columns)
         share = (MAX_KEY_BYTES - len(prefix)) // max(1, len(columns))
-        self.cut_limit = share - _OVERHEAD
+        self.cut_limit = share - _OVERHEAD if not unlimited else sys.maxsize
         """Text and bytes longer than this (in bytes, a NUL counting twice) are cut."""
         self._encoders = tuple(_encoder(column, self.cut_limit) for column in columns)
 

@@ -23,6 +23,8 @@ forward or `Conflict` is raised.
 A range that was read up to a limit covers only what lies between its start and the last entry
 handed out, so writers beyond that do not disturb the reader.
 
+Keys are at least one byte long; values may be empty.
+
 **Counters** live beside the map: integers that many writers move at once without disturbing each
 other (row counts, sequences). Reading a counter is a hint, never part of the read set. `allocate`
 takes numbers out of a counter for good, whatever becomes of the transaction.

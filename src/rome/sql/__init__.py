@@ -1,0 +1,1 @@
+"""SQLite as the query processor: schema catalog, virtual tables, constraints."""

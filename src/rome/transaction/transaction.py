@@ -1,0 +1,227 @@
+"""One transaction: a snapshot to read from, a buffer to write to, and one call at COMMIT.
+
+    read      own writes first, then what this transaction has fetched, then the snapshot
+    write     into the buffer; savepoints are marks in it
+    COMMIT    read-only: nothing is sent. Otherwise the read set and the writes in one call
+
+**Guard.** A transaction runs under one version of the schema, whose small key (the guard) travels
+along with the first read. If it is not what the caller expected, `SchemaChanged` comes instead of
+an answer, before the program has seen anything; if it changes later, COMMIT conflicts.
+
+**Constraints found at COMMIT.** A unique key that was free when the statement ran may be taken by
+the time of COMMIT, and a parent row may be gone. Both show as a conflict on a key. So each check
+leaves a note: if this key differs, and the row that was checked is still being written, it was
+not a race to be replayed but a constraint that is broken.
+
+**Blind keys.** A number from a sequence is new by construction, and its row's key is not read but
+expected to be absent; COMMIT verifies it like everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from rome.errors import Conflict, RomeError
+from rome.stores.base import ABSENT, Entry, Range, Read, Reply, Scan, Store
+from rome.transaction.buffer import WriteBuffer
+from rome.transaction.cache import ReadCache
+
+
+class SchemaChanged(RomeError):
+    """The database's schema is not the one this transaction was begun under."""
+
+
+class ConstraintViolated(RomeError):
+    """A unique or foreign key constraint is broken; the text is SQLite's."""
+
+
+class Chunk(NamedTuple):
+    """A piece of a scan: its entries, own writes included, and the range still to be scanned."""
+
+    entries: list[tuple[bytes, bytes]]
+    rest: Range | None
+
+
+class Transaction:
+    """Not safe for use by two threads at once: it belongs to one connection."""
+
+    def __init__(self, store: Store, guard: bytes | None = None, guard_version: int = ABSENT) -> None:
+        self._store = store
+        self._snapshot = store.snapshot()
+        self._cache = ReadCache()
+        self._guard = guard
+        self._guard_version = guard_version
+        self._notes: dict[bytes, tuple[bytes, str]] = {}
+        self.buffer = WriteBuffer()
+        self.has_read = False
+
+    # Reading
+
+    def get(self, key: bytes, follow_only: bool = False) -> bytes | None:
+        """The value of a key, or None."""
+        written, value = self.buffer.written(key)
+        if written:
+            return value
+        if not self._cache.knows(key):
+            self.load(keys=[key])
+        entry = self._cache.find(key)
+        return entry.value if entry is not None else None
+
+    def present(self, key: bytes) -> bool:
+        """Whether a key is there; COMMIT will only insist on that, not on its value."""
+        written, value = self.buffer.written(key)
+        if written:
+            return value is not None
+        if not self._presence_known(key):
+            self.load(presence=[key])
+        return self._presence(key)
+
+    def stored(self, key: bytes) -> bool:
+        """Whether a key is there in the snapshot, own writes aside."""
+        if not self._presence_known(key):
+            self.load(presence=[key])
+        return self._presence(key)
+
+    def scan(
+        self, range: Range, limit: int | None = None, reverse: bool = False, follow: bool = False
+    ) -> Chunk:
+        """The entries of a range in order, at most about `limit` of them, and what is left of it.
+
+        With `follow`, the entries' values are keys, which are fetched in the same round trip.
+        """
+        stored = self._cache.find_range(range)
+        if stored is not None:
+            covered = range
+            if follow:
+                self.load(keys=[entry.value for entry in stored])
+        else:
+            entries = self._fetch_scans([Scan(range, limit, reverse, follow)])[0]
+            covered, stored = self._learn(Scan(range, limit, reverse, follow), entries)
+        merged = self._overlay(covered, stored)
+        if reverse:
+            merged.reverse()
+        if covered == range:
+            return Chunk(merged, None)
+        rest = Range(range.start, covered.start) if reverse else Range(covered.end, range.end)
+        return Chunk(merged, rest)
+
+    def load(
+        self,
+        keys: Iterable[bytes] = (),
+        presence: Iterable[bytes] = (),
+        scans: Iterable[Scan] = (),
+        allocate: dict[bytes, int] | None = None,
+    ) -> dict[bytes, int]:
+        """Fetch what is not known yet of all this in one round trip, or in none.
+
+        Returns the first of the numbers allocated, by counter.
+        """
+        request = Read(
+            keys=[key for key in dict.fromkeys(keys) if not self._is_known(key)],
+            presence=[key for key in dict.fromkeys(presence) if not self._presence_known(key)],
+            scans=[scan for scan in dict.fromkeys(scans) if self._cache.find_range(scan.range) is None],
+            allocate=allocate or {},
+        )
+        if not (request.keys or request.presence or request.scans or request.allocate):
+            return {}
+        reply = self._fetch(request)
+        for scan, entries in zip(request.scans, reply.scans, strict=True):
+            self._learn(scan, entries)
+        return reply.allocated
+
+    def expect_absent(self, key: bytes) -> None:
+        """Rely on a key being absent without having looked; COMMIT will verify it."""
+        self._snapshot.reads.presence.setdefault(key, False)
+
+    # Writing
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.buffer.put(key, value)
+
+    def delete(self, key: bytes) -> None:
+        self.buffer.put(key, None)
+
+    def note(self, key: bytes, witness: bytes, violation: str) -> None:
+        """If `key` differs at COMMIT while `witness` is being written, `violation` is the reason."""
+        self._notes[key] = (witness, violation)
+
+    # Ending
+
+    def commit(self) -> int | None:
+        """Make it so. None when there was nothing to write.
+
+        Raises `ConstraintViolated`, `Conflict` or `StoreError`; the transaction is over either way.
+        """
+        writes = self.buffer.writes()
+        try:
+            if not writes:
+                return None
+            if self._guard is not None:
+                self._snapshot.reads.keys.setdefault(self._guard, self._guard_version)
+            return self._store.commit(self._snapshot, writes)
+        except Conflict as conflict:
+            for key in conflict.keys:
+                witness, violation = self._notes.get(key, (b"", ""))
+                if witness in writes.puts or witness in writes.deletes:
+                    raise ConstraintViolated(violation) from conflict
+            raise
+        finally:
+            self._snapshot.close()
+
+    def close(self) -> None:
+        """End the transaction without a trace."""
+        self._snapshot.close()
+
+    # How it is done
+
+    def _is_known(self, key: bytes) -> bool:
+        return self._cache.knows(key)
+
+    def _presence_known(self, key: bytes) -> bool:
+        return key in self._cache.presence or self._cache.knows(key)
+
+    def _presence(self, key: bytes) -> bool:
+        if key in self._cache.presence:
+            return self._cache.presence[key]
+        return self._cache.find(key) is not None
+
+    def _fetch_scans(self, scans: list[Scan]) -> list[list[Entry]]:
+        return self._fetch(Read(scans=scans)).scans
+
+    def _fetch(self, request: Read) -> Reply:
+        guarded = self._guard is not None and not self.has_read
+        if guarded:
+            request.keys.append(self._guard)  # type: ignore[arg-type]
+        reply = self._snapshot.read(request)
+        if guarded:
+            entry = reply.values[self._guard]  # type: ignore[index]
+            if (entry.version if entry is not None else ABSENT) != self._guard_version:
+                raise SchemaChanged("the schema was changed by another connection")
+        self.has_read = True
+        for key, found in reply.values.items():
+            self._cache.entries.setdefault(key, found)
+        self._cache.presence.update(reply.presence)
+        return reply
+
+    def _learn(self, scan: Scan, entries: list[Entry]) -> tuple[Range, list[Entry]]:
+        """Put a scan's entries into the cache; returns what range they cover, in key order."""
+        start, end = scan.range
+        if scan.limit is not None and entries and len(entries) >= scan.limit:
+            if scan.reverse:
+                start = entries[-1].key
+            else:
+                end = entries[-1].key + b"\x00"
+        covered = Range(start, end)
+        ordered = entries[::-1] if scan.reverse else entries
+        self._cache.add_range(covered, ordered)
+        return covered, ordered
+
+    def _overlay(self, range: Range, stored: list[Entry]) -> list[tuple[bytes, bytes]]:
+        """The entries of a range as this transaction sees them: with its own writes."""
+        own = self.buffer.within(range)
+        if not own:
+            return [(entry.key, entry.value) for entry in stored]
+        merged: dict[bytes, bytes | None] = {entry.key: entry.value for entry in stored}
+        merged.update(own)
+        return sorted((key, value) for key, value in merged.items() if value is not None)
