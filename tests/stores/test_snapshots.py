@@ -22,7 +22,7 @@ def commits(store: Store, snapshot: Snapshot) -> bool:
         store.commit(snapshot, Writes(puts={b"~mark": b""}, adds={b"marks": 1}))
         held = True
     except Conflict as conflict:
-        assert conflict.keys
+        assert conflict.keys  # noqa: PT017 - whether there is one is for the caller to judge
         held = False
     after = store.snapshot()
     there = after.read(Read(presence=[b"~mark"], counters=[b"marks"]))
@@ -49,7 +49,7 @@ def test_read_skew_a_snapshot_never_mixes_two_commits(store: Store) -> None:
     try:
         second = snapshot.read(Read(keys=[b"b"])).values[b"b"]
     except Conflict as conflict:
-        assert conflict.keys == [b"a"]
+        assert conflict.keys == [b"a"]  # noqa: PT017 - either answer is right
     else:
         assert first is not None
         assert second is not None

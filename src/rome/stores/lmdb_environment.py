@@ -12,8 +12,9 @@ snapshot registers here as a `Reader`: growing takes the reader's lock, ends its
 the reader finds out at its next use. (It then reopens at the newest state and validates what it
 has read so far: no state is mixed.)
 
-**A child after fork must leave the environment alone**; it opens its own at its next use. What it
-inherited is not ended, only put away: ending it would free the parent's reader slot.
+**A child after fork must leave the environment alone**; it opens its own at its next use. Read
+transactions that it inherited are not ended, only put away: their reader slots are the parent's.
+No thread may be inside LMDB while the process forks, so forking takes all the locks.
 
 **Readers of dead processes** keep old pages from being used again; they are cleared when a
 directory is opened, when the table of readers is full, and before the map grows.
@@ -67,7 +68,7 @@ class Reader(Protocol):
     lock: threading.Lock
 
     def ended(self) -> Any:
-        """Forget the read transaction, and return it. Called with the lock held, or in a fork's child."""
+        """Forget the read transaction, and return it. Called with the lock held."""
 
 
 class Environment:
@@ -114,7 +115,7 @@ class Environment:
             map_size=self._map_size,
             max_dbs=8,
             max_readers=MAX_READERS,
-            max_spare_txns=16,
+            max_spare_txns=0,  # a spare one would be freed, with the parent's slot, by a forked child
             sync=self.sync != "no",
             metasync=self.sync == "full",
             mode=0o770,
@@ -230,17 +231,25 @@ class Environment:
                     del _registry[self.path]
                 self._replace(self._close)
 
-    def abandon(self) -> None:
-        """In a child after fork: put away what belongs to the parent."""
-        self.writing = threading.Lock()
-        self._registering = threading.Lock()
-        self._opening = threading.Lock()
+    def still(self, held: ExitStack) -> None:
+        """Take every lock there is, so that no thread of this process is inside LMDB."""
+        for lock in (self.writing, self._registering):
+            held.enter_context(lock)
         for reader in list(self._readers):
-            reader.lock = threading.Lock()
+            held.enter_context(reader.lock)
+        held.enter_context(self._opening)
+
+    def abandon(self) -> None:
+        """In a child after fork, with the locks held: leave what belongs to the parent.
+
+        (To close is safe in a child: py-lmdb and LMDB give up files and memory of this process
+        only. It would wait forever for a writer that did not come along, hence `still`.)
+        """
+        for reader in list(self._readers):
             _inherited.append(reader.ended())
         if self._handle is not None:
-            self._handle.close()  # in a child, py-lmdb gives up the files and touches nothing shared
-        self._handle = None
+            self._handle.close()
+            self._handle = None
 
 
 _registry: WeakValueDictionary[str, Environment] = WeakValueDictionary()
@@ -248,14 +257,22 @@ _registry_lock = threading.Lock()
 _inherited: list[Any] = []
 
 
-def _after_fork() -> None:
-    global _registry_lock
-    _registry_lock = threading.Lock()
+_forking = ExitStack()
+
+
+def _before_fork() -> None:
+    _forking.enter_context(_registry_lock)
+    for environment in list(_registry.values()):
+        environment.still(_forking)
+
+
+def _after_fork_in_child() -> None:
     for environment in list(_registry.values()):
         environment.abandon()
+    _forking.close()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_forking.close, after_in_child=_after_fork_in_child)
 
 
 def acquire(path: str, sync: str, map_size: int) -> Environment:
