@@ -8,23 +8,24 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 
 environment = $(PYTHON) scripts/environment.py
+glance_environment = .venv-glance$(subst 2.1,21,$(filter 2.1,$(SQLALCHEMY)))
 redis = if [ "$(STORE)" = redis ]; then scripts/system-packages redis-server; fi
 
 .PHONY: help run test check fuzz conformance-sqlalchemy conformance-glance bench-glance clean
 
 help:
-	@echo "make run [STORE=lmdb|redis|memory] [KEEP=1]    real Glance on ROME, over HTTP"
+	@echo "make run [STORE=lmdb|redis] [KEEP=1]           real Glance on ROME, over HTTP"
 	@echo "make test [PYTEST_ARGS=...]                    the tests"
 	@echo "make check                                     ruff, mypy, layers"
 	@echo "make fuzz                                      the long differential test against SQLite"
 	@echo "make conformance-sqlalchemy STORE=... [SQLALCHEMY=1.4|2.0|2.1]"
-	@echo "make conformance-glance STORE=... [SUITE='db v2'] [TESTS=pattern]"
+	@echo "make conformance-glance STORE=... [SUITE='db v2'] [TESTS=pattern] [SQLALCHEMY=2.0|2.1]"
 	@echo "make bench-glance                              ROME beside SQLite and MariaDB"
 
 run:
 	@$(redis)
-	@$(environment) glance
-	@.venv-glance/bin/python demo/run.py --store $(STORE) $(if $(KEEP),--keep)
+	@$(environment) glance-$(SQLALCHEMY)
+	@$(glance_environment)/bin/python demo/run.py --store $(STORE) $(if $(KEEP),--keep)
 
 test:
 	@scripts/system-packages redis-server
@@ -50,13 +51,13 @@ conformance-sqlalchemy:
 
 conformance-glance:
 	@$(redis)
-	@$(environment) glance
-	@.venv-glance/bin/python conformance/glance/run.py --store $(STORE) $(if $(TESTS),--tests '$(TESTS)') $(SUITE)
+	@$(environment) glance-$(SQLALCHEMY)
+	@$(glance_environment)/bin/python conformance/glance/run.py --store $(STORE) $(if $(TESTS),--tests '$(TESTS)') $(SUITE)
 
 bench-glance:
 	@scripts/system-packages redis-server mariadb-server
-	@$(environment) glance
-	@.venv-glance/bin/python bench/glance/run.py
+	@$(environment) glance-$(SQLALCHEMY)
+	@$(glance_environment)/bin/python bench/glance/run.py
 
 clean:
 	rm -rf build dist .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

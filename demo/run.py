@@ -98,9 +98,15 @@ class StepFailed(Exception):
 
 def main() -> int:
     options = argparse.ArgumentParser()
-    options.add_argument("--store", default="lmdb", choices=["lmdb", "redis", "sqlite"])
+    options.add_argument("--store", default="lmdb", help="lmdb or redis")
+    options.add_argument("--url", help=argparse.SUPPRESS)  # to try the demo itself on another database
     options.add_argument("--keep", action="store_true", help="leave Glance running")
     arguments = options.parse_args()
+    if arguments.store not in ("lmdb", "redis"):
+        options.error(
+            f"STORE={arguments.store}: lmdb or redis. Glance is several processes, so that a store\n"
+            "in the memory of one of them cannot serve it."
+        )
 
     folder = ROOT / "build" / "demo"
     shutil.rmtree(folder, ignore_errors=True)
@@ -110,7 +116,8 @@ def main() -> int:
     begun = time.monotonic()
     finished = False
     try:
-        port = run_glance(arguments.store, folder, servers)
+        connection = arguments.url or start_store(arguments.store, folder, servers)
+        port = run_glance(connection, folder, servers)
         use_glance(port)
         finished = True
     except (StepFailed, ServiceError, OSError, http.client.HTTPException) as error:
@@ -127,16 +134,19 @@ def main() -> int:
     return 0
 
 
-def run_glance(store: str, folder: Path, servers: list[subprocess.Popen[bytes]]) -> int:
-    """Make the database and start Glance on it; returns the port where Glance listens."""
+def start_store(store: str, folder: Path, servers: list[subprocess.Popen[bytes]]) -> str:
+    """The URL of the database; where the store is a server, it is started first."""
     redis_port = None
     if store == "redis":
         redis_port = free_port()
         with step("start redis-server"):
             servers.append(start_redis(folder / "redis", redis_port))
-    connection = database_url(store, folder, "glance", redis_port)
-    print(f"[database] connection = {connection}")
+    return database_url(store, folder, "glance", redis_port)
 
+
+def run_glance(connection: str, folder: Path, servers: list[subprocess.Popen[bytes]]) -> int:
+    """Make the tables and start Glance on them; returns the port where Glance listens."""
+    print(f"[database] connection = {connection}")
     port = free_port()
     configuration = GLANCE_API_CONF.format(port=port, connection=connection, folder=folder)
     (folder / "glance-api.conf").write_text(configuration)

@@ -1,8 +1,10 @@
 """Make a virtual environment ready for one of the project's commands.
 
-    python3 scripts/environment.py dev            .venv, for tests and checks
-    python3 scripts/environment.py glance         .venv-glance: Glance, its tests' needs, ROME
-    python3 scripts/environment.py sqlalchemy-1.4 .venv-sa14 (also 2.0, 2.1)
+    python3 scripts/environment.py dev              .venv, for tests and checks
+    python3 scripts/environment.py glance-2.0       .venv-glance: Glance, its tests' needs, ROME
+    python3 scripts/environment.py sqlalchemy-1.4   .venv-sa14: SQLAlchemy's suite, ROME
+
+The numbers are those of SQLAlchemy.
 
 Needs nothing but Python 3.11 and pip. What was installed is noted in a stamp inside the
 environment, so that a second run returns at once; a change of pyproject.toml or of the table
@@ -29,15 +31,14 @@ class Environment(NamedTuple):
 
 
 ROME = ["--editable", ".[redis,openstack]"]
-GLANCE_TESTS = ["ddt", "fixtures", "pytest", "stestr", "testresources", "testscenarios", "testtools"]
+GLANCE = [*ROME, "glance==33.*", "gunicorn", "PyMySQL"]
+GLANCE_TESTS = ["ddt", "fixtures", "testresources", "testscenarios", "testtools"]
 SUITE = ["pytest>=8,<9", "alembic"]
 
 ENVIRONMENTS = {
     "dev": Environment(".venv", ["--editable", ".[redis,openstack,dev]"]),
-    "glance": Environment(
-        ".venv-glance",
-        [*ROME, "glance==33.*", "SQLAlchemy>=2.0,<2.1", "gunicorn", "PyMySQL", *GLANCE_TESTS],
-    ),
+    "glance-2.0": Environment(".venv-glance", [*GLANCE, *GLANCE_TESTS, "SQLAlchemy>=2.0,<2.1"]),
+    "glance-2.1": Environment(".venv-glance21", [*GLANCE, *GLANCE_TESTS, "SQLAlchemy>=2.1,<2.2"]),
     "sqlalchemy-1.4": Environment(".venv-sa14", [*ROME, "SQLAlchemy>=1.4.50,<2.0", *SUITE]),
     "sqlalchemy-2.0": Environment(".venv-sa20", [*ROME, "SQLAlchemy>=2.0,<2.1", *SUITE]),
     "sqlalchemy-2.1": Environment(".venv-sa21", [*ROME, "SQLAlchemy>=2.1,<2.2", *SUITE]),

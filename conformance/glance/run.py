@@ -212,8 +212,20 @@ def run_suite(
             time.sleep(0.5)
             show_progress(suite, store, run.outcomes, len(names), begun)
         show_progress(suite, store, run.outcomes, len(names), begun, last=True)
+        retry(run)
     (build / f"{suite}-{store}-last.json").write_text(json.dumps(run.outcomes, indent=1))
     return {name: run.outcomes[name] for name in names}
+
+
+def retry(run: Run) -> None:
+    """Give each test that failed a second try, alone: some wait for a thread of Glance's for a set time."""
+    failed = [name for name, outcome in run.outcomes.items() if outcome["outcome"] in ("failed", "lost")]
+    for name in failed:
+        run.waiting.put(name)
+    run.drive()
+    recovered = [name for name in failed if run.outcomes[name]["outcome"] == "passed"]
+    for name in recovered:
+        print(f"  passed at the second try, alone: {name}")
 
 
 shown = 0.0
