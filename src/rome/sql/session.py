@@ -100,6 +100,10 @@ class Session:
             raise FormatError(f"an index of table {table.name} names a row that is not there: run rome check")
         return self.row(table, key, data)
 
+    def forget_rows(self) -> None:
+        """The schema changed: rows have to be decoded anew."""
+        self._rows.clear()
+
     # Row numbers, where the row's key is not one
 
     def row_number(self, key: bytes) -> int:

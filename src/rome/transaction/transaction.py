@@ -52,13 +52,15 @@ class Transaction:
         self._cache = ReadCache()
         self._guard = guard
         self._guard_version = guard_version
+        self._cut_short: dict[Scan, Range] = {}
+        """Scans that met their limit: the part of the range that they cover."""
         self._notes: dict[bytes, tuple[bytes, str]] = {}
         self.buffer = WriteBuffer()
         self.has_read = False
 
     # Reading
 
-    def get(self, key: bytes, follow_only: bool = False) -> bytes | None:
+    def get(self, key: bytes) -> bytes | None:
         """The value of a key, or None."""
         written, value = self.buffer.written(key)
         if written:
@@ -77,6 +79,21 @@ class Transaction:
             self.load(presence=[key])
         return self._presence(key)
 
+    def knows(self, key: bytes) -> bool:
+        """Whether it is known, without asking the store, if a key is there."""
+        return self._presence_known(key)
+
+    def knows_value(self, key: bytes) -> bool:
+        """Whether `get` can answer without asking the store."""
+        return self.buffer.written(key)[0] or self._cache.knows(key)
+
+    def knows_scan(self, scan: Scan) -> bool:
+        """Whether `scan` can answer without asking the store."""
+        known = self._known(scan)
+        return known is not None and (
+            not scan.follow or all(self._cache.knows(entry.value) for entry in known[1])
+        )
+
     def stored(self, key: bytes) -> bool:
         """Whether a key is there in the snapshot, own writes aside."""
         if not self._presence_known(key):
@@ -90,14 +107,14 @@ class Transaction:
 
         With `follow`, the entries' values are keys, which are fetched in the same round trip.
         """
-        stored = self._cache.find_range(range)
-        if stored is not None:
-            covered = range
+        request = Scan(range, limit, reverse, follow)
+        known = self._known(request)
+        if known is not None:
+            covered, stored = known
             if follow:
                 self.load(keys=[entry.value for entry in stored])
         else:
-            entries = self._fetch_scans([Scan(range, limit, reverse, follow)])[0]
-            covered, stored = self._learn(Scan(range, limit, reverse, follow), entries)
+            covered, stored = self._learn(request, self._fetch_scans([request])[0])
         merged = self._overlay(covered, stored)
         if reverse:
             merged.reverse()
@@ -117,10 +134,18 @@ class Transaction:
 
         Returns the first of the numbers allocated, by counter.
         """
+        wanted = dict.fromkeys(keys)
+        missing = []
+        for scan in dict.fromkeys(scans):
+            known = self._known(scan)
+            if known is None:
+                missing.append(scan)
+            elif scan.follow:
+                wanted.update((entry.value, None) for entry in known[1])
         request = Read(
-            keys=[key for key in dict.fromkeys(keys) if not self._is_known(key)],
+            keys=[key for key in wanted if not self._is_known(key)],
             presence=[key for key in dict.fromkeys(presence) if not self._presence_known(key)],
-            scans=[scan for scan in dict.fromkeys(scans) if self._cache.find_range(scan.range) is None],
+            scans=missing,
             allocate=allocate or {},
         )
         if not (request.keys or request.presence or request.scans or request.allocate):
@@ -175,6 +200,15 @@ class Transaction:
 
     # How it is done
 
+    def _known(self, scan: Scan) -> tuple[Range, list[Entry]] | None:
+        """What is known of a scan's answer: the range it covers, and the entries in key order."""
+        stored = self._cache.find_range(scan.range)
+        if stored is not None:
+            return scan.range, stored
+        covered = self._cut_short.get(scan)
+        stored = self._cache.find_range(covered) if covered is not None else None
+        return (covered, stored) if covered is not None and stored is not None else None
+
     def _is_known(self, key: bytes) -> bool:
         return self._cache.knows(key)
 
@@ -212,6 +246,7 @@ class Transaction:
                 start = entries[-1].key
             else:
                 end = entries[-1].key + b"\x00"
+            self._cut_short[scan] = Range(start, end)
         covered = Range(start, end)
         ordered = entries[::-1] if scan.reverse else entries
         self._cache.add_range(covered, ordered)

@@ -1,0 +1,190 @@
+"""The dialects, one for each kind of store; they differ in name only."""
+
+from __future__ import annotations
+
+import sys
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import exc, pool
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.engine import URL, Engine
+
+import rome.dbapi
+from rome.dbapi import Connection
+from rome.errors import ConfigurationError
+from rome.stores import Store, open_store, parse
+
+PARAMETERS = ("foreign_keys", "sequence_cache")
+"""The URL parameters that are the engine's, not the store's."""
+
+
+class StoreHolder:
+    """The one store of an engine: opened with its first connection.
+
+    A private memory store ends with the last connection, as a `sqlite://` database does, so that
+    `engine.dispose()` wipes it; any other store stays open as long as the engine.
+    """
+
+    def __init__(self, url: Any) -> None:
+        self._url = url
+        self._private = url.kind == "memory" and not url.host and not url.database
+        self._lock = Lock()
+        self._store: Store | None = None
+        self._connections = 0
+
+    def open(self) -> Store:
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._url)
+            return self._store
+
+    def connected(self) -> None:
+        with self._lock:
+            self._connections += 1
+
+    def closed(self) -> None:
+        with self._lock:
+            self._connections -= 1
+            if self._private and self._connections == 0 and self._store is not None:
+                self._store.close()
+                self._store = None
+
+
+class RomeDialect(SQLiteDialect):
+    """SQLAlchemy dialect for SQLite's SQL over a key/value store."""
+
+    driver = "rome"
+    default_paramstyle = "qmark"
+    supports_statement_cache = True
+    supports_native_enum = False
+
+    _holder: StoreHolder | None = None
+
+    @classmethod
+    def import_dbapi(cls) -> Any:
+        return rome.dbapi
+
+    @classmethod
+    def dbapi(cls) -> Any:  # type: ignore[override]  # SQLAlchemy 1.4's name for import_dbapi
+        return rome.dbapi
+
+    @classmethod
+    def get_pool_class(cls, url: URL) -> type[pool.Pool]:
+        return pool.QueuePool
+
+    @classmethod
+    def engine_created(cls, engine: Engine) -> None:
+        if "oslo_db" in sys.modules:
+            from rome.openstack import register
+
+            register()
+
+    # Connecting
+
+    def create_connect_args(self, url: URL) -> Any:
+        try:
+            parsed = parse(url, extra=PARAMETERS)
+            options = _options(parsed.extra)
+        except ConfigurationError as error:
+            raise exc.ArgumentError(str(error)) from error
+        if self._holder is None:
+            self._holder = StoreHolder(parsed)
+        return (), options
+
+    def connect(self, *arguments: Any, **options: Any) -> Any:
+        """A new DBAPI connection to the engine's store. Costs no round trip."""
+        assert self._holder is not None, "SQLAlchemy asks for the connect arguments first"
+        options.pop("check_same_thread", None)
+        try:
+            store = self._holder.open()
+        except Exception as error:
+            raise rome.dbapi.translate(error) from error
+        connection = Connection(store, on_close=self._holder.closed, **options)
+        self._holder.connected()
+        return connection
+
+    @property
+    def store(self) -> Store:
+        """The engine's store; opened if it is not yet."""
+        assert self._holder is not None, "the engine has not connected yet"
+        return self._holder.open()
+
+    def is_disconnect(self, e: Exception, connection: Any, cursor: Any) -> bool:
+        return getattr(e, "disconnected", False) or (
+            isinstance(e, rome.dbapi.ProgrammingError) and "closed database" in str(e)
+        )
+
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        return not dbapi_connection.closed
+
+    # Isolation
+
+    def get_isolation_level_values(self, dbapi_connection: Any) -> list[str]:  # type: ignore[override]
+        return ["SERIALIZABLE", "AUTOCOMMIT"]
+
+    _isolation_lookup = {"SERIALIZABLE": 0, "AUTOCOMMIT": 1}  # SQLAlchemy 1.4 lists the levels here
+
+    def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
+        level = level.replace("_", " ")
+        if level not in ("SERIALIZABLE", "AUTOCOMMIT"):
+            raise exc.ArgumentError(
+                f"Invalid value {level!r} for isolation_level."
+                f" Valid isolation levels for {self.name} are SERIALIZABLE, AUTOCOMMIT"
+            )
+        dbapi_connection.isolation_level = None if level == "AUTOCOMMIT" else ""
+
+    def get_isolation_level(self, dbapi_connection: Any) -> Any:
+        return "AUTOCOMMIT" if dbapi_connection.isolation_level is None else "SERIALIZABLE"
+
+    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
+        return "SERIALIZABLE"
+
+    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
+        return bool(dbapi_conn.isolation_level is None)
+
+    def reset_isolation_level(self, dbapi_connection: Any) -> None:
+        dbapi_connection.isolation_level = ""
+
+
+class MemoryDialect(RomeDialect):
+    """rome+memory://"""
+
+    driver = "rome_memory"
+    supports_statement_cache = True
+
+
+class LMDBDialect(RomeDialect):
+    """rome+lmdb:///directory"""
+
+    driver = "rome_lmdb"
+    supports_statement_cache = True
+
+
+class RedisDialect(RomeDialect):
+    """rome+redis://host/database"""
+
+    driver = "rome_redis"
+    supports_statement_cache = True
+
+
+class RedisTLSDialect(RomeDialect):
+    """rome+rediss://host/database, over TLS"""
+
+    driver = "rome_rediss"
+    supports_statement_cache = True
+
+
+def _options(parameters: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if "foreign_keys" in parameters:
+        given = parameters["foreign_keys"].lower()
+        if given not in ("on", "off"):
+            raise ConfigurationError(f"foreign_keys={given}: one of on, off is needed")
+        options["foreign_keys"] = given == "on"
+    if "sequence_cache" in parameters:
+        given = parameters["sequence_cache"]
+        if not given.isdigit() or int(given) < 1:
+            raise ConfigurationError(f"sequence_cache={given}: a whole number of at least 1 is needed")
+        options["sequence_cache"] = int(given)
+    return options

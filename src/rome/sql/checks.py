@@ -1,0 +1,87 @@
+"""The checks of a statement that wait for its end, so that they cost one round trip together.
+
+An INSERT or UPDATE has to know whether its unique keys are free, and whether the parents of its
+foreign keys are there. What the transaction knows already is decided at once; the rest is noted
+here, and asked for in one go when the statement (or the batch of an executemany) is over. Each
+note remembers the mark of the write buffer before its row, so that the rows before the offending
+one stay, as they do in SQLite.
+
+Each check also leaves a note for COMMIT (see rome.transaction): another transaction may have got
+there first in the meantime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+
+from rome.transaction import Transaction
+
+FOREIGN_KEY_VIOLATION = "FOREIGN KEY constraint failed"
+
+
+@dataclass(slots=True)
+class _Claim:
+    key: bytes
+    message: str
+    mark: int
+
+
+class PendingChecks:
+    """What has to be looked up before the statement may stand."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._claims: list[_Claim] = []
+        self._parents: dict[bytes, bytes] = {}
+
+    def claim(self, key: bytes, witness: bytes, message: str, mark: int) -> None:
+        """`key` must be free; `witness` is the row's key. Raises at once where it is known not to be."""
+        transaction = self._transaction
+        written, value = transaction.buffer.written(key)
+        if written:
+            if value is not None:
+                raise apsw.ConstraintError(message)
+            return
+        transaction.note(key, key, message)
+        if transaction.knows(key):
+            if transaction.stored(key):
+                raise apsw.ConstraintError(message)
+            return
+        self._claims.append(_Claim(key, message, mark))
+
+    def claim_now(self, key: bytes) -> bool:
+        """Whether `key` is free, for OR IGNORE and OR REPLACE, which have to know."""
+        return not self._transaction.present(key)
+
+    def parent(self, key: bytes, child: bytes) -> None:
+        """The row or unique entry `key` must be there when the statement ends, for row `child`."""
+        self._parents[key] = child
+
+    def wanted(self) -> list[bytes]:
+        """The keys whose presence will be asked for, to let them travel with another request."""
+        unwritten = [key for key in self._parents if not self._transaction.buffer.written(key)[0]]
+        return [claim.key for claim in self._claims] + unwritten
+
+    def finish(self) -> None:
+        """Decide everything. Raises `apsw.ConstraintError`, having undone from the offending row on."""
+        if not self._claims and not self._parents:
+            return
+        transaction = self._transaction
+        transaction.load(presence=self.wanted())
+        claims, self._claims = self._claims, []
+        parents, self._parents = self._parents, {}
+        for claim in claims:
+            if transaction.stored(claim.key):
+                transaction.buffer.rollback_to(claim.mark)
+                raise apsw.ConstraintError(claim.message)
+        for key, child in parents.items():
+            if not transaction.present(key):
+                raise apsw.ConstraintError(FOREIGN_KEY_VIOLATION)
+            transaction.note(key, child, FOREIGN_KEY_VIOLATION)
+
+    def discard(self) -> None:
+        """The statement failed: nothing is to be decided any more."""
+        self._claims.clear()
+        self._parents.clear()

@@ -1,0 +1,36 @@
+"""The whole database as a script of SQL statements, as sqlite3's `iterdump` gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rome.sql.shadow import quote
+
+if TYPE_CHECKING:
+    from rome.sql.processor import Processor
+
+
+def script(processor: Processor) -> Iterator[str]:
+    """CREATE statements and INSERTs, between BEGIN and COMMIT. Runs within the transaction."""
+    from rome.records.keys import schema_key
+    from rome.sql.processor import run_on
+
+    processor.session.transaction.get(schema_key())
+    yield "BEGIN TRANSACTION;"
+    later = []
+    for type, name, _, sql in processor.schema.catalog.entries:
+        if type != "table":
+            later.append(f"{sql};")
+            continue
+        yield f"{sql};"
+        table = processor.schema.catalog.tables[name.lower()]
+        columns = [column for column in table.columns if not column.generated]
+        names = ", ".join(quote(column.name) for column in columns)
+        values = " || ',' || ".join(f"quote({quote(column.name)})" for column in columns)
+        into = f'INSERT INTO {quote(name)} ({names}) VALUES('
+        query = f"SELECT ? || {values} || ');' FROM main.{quote(name)}"
+        for (line,) in run_on(processor.db, query, (into,)).rows:
+            yield str(line)
+    yield from later
+    yield "COMMIT;"

@@ -1,0 +1,392 @@
+"""The query processor of one connection: an in-memory SQLite whose tables live in the store.
+
+    execute   where a statement goes: transaction control, DDL, PRAGMA, the shadow, or SQLite
+    begin, commit, rollback, savepoints   one `Transaction` at a time
+
+A statement is all or nothing: the write buffer has a mark before it, and goes back to it if the
+statement fails, or if a constraint turns out to be broken when it ends.
+
+SQLite itself runs a transaction only where temporary tables are in use, whose data is its own;
+for everything else the write buffer is the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from rome.errors import Conflict
+from rome.records.keys import schema_key
+from rome.records.rows import Value
+from rome.sql import pragmas, returning
+from rome.sql.errors import NotSupported
+from rome.sql.keyset import find as find_keyset
+from rome.sql.schema import Schema
+from rome.sql.session import Session, StatementContext
+from rome.sql.shadow import quote
+from rome.sql.shared import Shared
+from rome.sql.statement import Statement, analyse
+from rome.sql.writer import Writer
+from rome.stores.base import Store
+from rome.transaction import SchemaChanged, Transaction
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+Description = tuple[tuple[str, str | None], ...]
+
+_WRITES = frozenset(["insert", "replace", "update", "delete"])
+
+
+@dataclass(slots=True)
+class Result:
+    """What a statement gave."""
+
+    description: Description | None = None
+    """Names and declared types of the columns; None for a statement without rows."""
+    rows: list[tuple[Value, ...]] = field(default_factory=list)
+    changed: int = -1
+    """The number of rows written; -1 for a statement that does not write rows."""
+    last_row_id: int | None = None
+
+
+@dataclass(slots=True)
+class _Savepoint:
+    name: str
+    mark: int
+    temporary: int
+
+
+class Processor:
+    """Runs statements over one store. For one thread at a time."""
+
+    def __init__(self, store: Store, shared: Shared, foreign_keys: bool = True) -> None:
+        self.store = store
+        self._shared = shared
+        self.db = apsw.Connection(":memory:", statementcachesize=512)
+        self.db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 1)
+        self.session = Session(store.characteristics.remote)
+        self.session.counts = shared.counts
+        self.schema = Schema(shared, self.session, self.db)
+        self.writer = Writer(
+            self.session, lambda: self.schema.catalog, lambda: self.schema.shadow, shared.sequences
+        )
+        self.writer.foreign_keys = foreign_keys
+        self.schema.bind(self.writer)
+        self.returning = returning.Returning(self.db, self.session)
+        self._savepoints: list[_Savepoint] = []
+        self._temporary_at_begin = 0
+        self._registrations: dict[tuple[str, str, int], Callable[[apsw.Connection], None]] = {}
+        self.schema.on_shadow = self._register_all
+        if self.session.remote:
+            self._use_prefetcher()
+
+    def _use_prefetcher(self) -> None:
+        from rome.sql.prefetch import StatementPrefetcher
+
+        def lookup(name: str) -> Any:
+            virtual = self.schema.virtual(name)
+            return virtual.table, virtual.planner
+
+        self._prefetcher = StatementPrefetcher(self.session, self.db, lookup)
+        self.session.prefetcher = self._prefetcher
+        self.schema.on_change = self._prefetcher.forget
+
+    # Transactions
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.session.in_transaction
+
+    def begin(self) -> None:
+        """Begin a transaction on the newest schema that this process knows. Costs no round trip."""
+        self.schema.adopt(self._shared.newest)
+        self.session.begin(Transaction(self.store, schema_key(), self.schema.version.number))
+        self.writer.begin()
+        self._savepoints.clear()
+        self._temporary_at_begin = self.schema.temporary_count
+        if self.schema.has_temporary:
+            self.db.execute("BEGIN")
+
+    def commit(self) -> None:
+        """Commit. Raises what `Transaction.commit` raises; the transaction is over either way."""
+        transaction = self.session.transaction
+        try:
+            self.writer.finish_transaction()
+            number = transaction.commit()
+        except apsw.ConstraintError:
+            # A deferred foreign key: as in SQLite, the transaction stays open.
+            raise
+        except BaseException:
+            self.rollback()
+            raise
+        if number is not None:
+            self.schema.committed(number)
+            self._shared.moved(transaction.buffer.writes().adds)
+        if not self.db.get_autocommit():
+            self.db.execute("COMMIT")
+        self._end()
+
+    def rollback(self) -> None:
+        """Roll back; without a transaction, nothing happens."""
+        if not self.session.in_transaction:
+            return
+        transaction = self.session.transaction
+        native = not self.db.get_autocommit()
+        if native:
+            self.db.execute("ROLLBACK")
+            self.schema.forget_temporary(self._temporary_at_begin)
+        transaction.close()
+        self.schema.rollback_to(0, natively=native)
+        self._end()
+
+    def _end(self) -> None:
+        self.session.end()
+        self._savepoints.clear()
+
+    def savepoint(self, name: str) -> None:
+        if not self.db.get_autocommit():
+            self.db.execute(f"SAVEPOINT {quote(name)}")
+        mark = self.session.transaction.buffer.mark()
+        self._savepoints.append(_Savepoint(name, mark, self.schema.temporary_count))
+
+    def release(self, name: str) -> None:
+        position = self._find_savepoint(name)
+        if not self.db.get_autocommit():
+            self.db.execute(f"RELEASE {quote(name)}")
+        del self._savepoints[position:]
+
+    def rollback_to(self, name: str) -> None:
+        position = self._find_savepoint(name)
+        native = not self.db.get_autocommit()
+        if native:
+            self.db.execute(f"ROLLBACK TO {quote(name)}")
+        found = self._savepoints[position]
+        del self._savepoints[position + 1 :]
+        self.session.transaction.buffer.rollback_to(found.mark)
+        self.schema.forget_temporary(found.temporary)
+        self.schema.rollback_to(found.mark, natively=native)
+
+    def _find_savepoint(self, name: str) -> int:
+        for position in range(len(self._savepoints) - 1, -1, -1):
+            if self._savepoints[position].name.lower() == name.lower():
+                return position
+        raise apsw.SQLError(f"no such savepoint: {name}")
+
+    # Statements
+
+    def execute(self, statement: Statement, sql: str, parameters: Parameters = ()) -> Result:
+        """Run one statement within the transaction."""
+        return self._once_or_twice(lambda: self._dispatch(statement, sql, parameters))
+
+    def execute_many(self, statement: Statement, sql: str, batches: Sequence[Parameters]) -> Result:
+        """Run an INSERT, UPDATE or DELETE for each set of parameters; checks wait for the last one."""
+
+        def run() -> Result:
+            total = Result(changed=0)
+            with _Atomic(self, keep_rows_before=True):
+                self.session.statement = _context(statement, expected=len(batches))
+                for parameters in batches:
+                    one = self._write(statement, sql, parameters)
+                    total.changed += max(0, one.changed)
+                    total.last_row_id = one.last_row_id
+            return total
+
+        return self._once_or_twice(run)
+
+    def _once_or_twice(self, run: Any) -> Result:
+        """Run; once more if it turned out, before anything was seen, that the schema is a newer one."""
+        for _ in range(20):
+            try:
+                result: Result = run()
+                return result
+            except SchemaChanged:
+                if self.session.transaction.buffer.mark():
+                    raise Conflict([schema_key()]) from None
+                savepoints = self._savepoints[:]
+                self.rollback()
+                self._shared.load()
+                self.begin()
+                for savepoint in savepoints:
+                    self.savepoint(savepoint.name)
+        raise Conflict([schema_key()])
+
+    def _dispatch(self, statement: Statement, sql: str, parameters: Parameters) -> Result:
+        self.session.statement = _context(statement)
+        if statement.is_ddl:
+            return self._ddl(statement, sql)
+        if statement.verb == "pragma":
+            self.session.transaction.get(schema_key())
+            return pragmas.run(self, statement, sql)
+        if statement.mentions_catalog:
+            self.session.transaction.get(schema_key())
+            return run_on(self.schema.shadow.db, sql, parameters)
+        if statement.verb in ("vacuum", "analyze", "reindex"):
+            return Result()
+        if statement.verb in ("attach", "detach"):
+            raise NotSupported(f"{statement.verb.upper()}: a connection has one database")
+        if statement.verb in _WRITES:
+            self._refuse_generated(statement, sql, parameters)
+            with _Atomic(self):
+                return self._write(statement, sql, parameters)
+        return self._read(sql, parameters)
+
+    def _read(self, sql: str, parameters: Parameters) -> Result:
+        keyset = find_keyset(sql) if " OR " in sql or " or " in sql else None
+        if keyset is not None and keyset.applies(parameters):
+            sql = keyset.sql
+        if self.session.prefetcher is None:
+            return run_on(self.db, sql, parameters)
+        self._prefetcher.begin(sql, parameters)
+        try:
+            return run_on(self.db, sql, parameters)
+        finally:
+            self._prefetcher.end()
+
+    def _write(self, statement: Statement, sql: str, parameters: Parameters) -> Result:
+        if statement.upsert_at is not None and not self.schema.is_temporary(statement.table):
+            raise NotSupported("ON CONFLICT (UPSERT): use INSERT OR IGNORE, INSERT OR REPLACE or two statements")
+        if statement.returning_at is not None and not self.schema.is_temporary(statement.table):
+            table = self.schema.catalog.table(statement.table or "")
+            if table is None:
+                return self._read(sql, parameters)
+            return self.returning.run(table, statement, sql, parameters, self._read, self.writer.finish_statement)
+        result = self._read(sql, parameters)
+        result.changed = self.db.changes()
+        if statement.verb in ("insert", "replace"):
+            result.last_row_id = self.db.last_insert_rowid()
+        return result
+
+    def _refuse_generated(self, statement: Statement, sql: str, parameters: Parameters) -> None:
+        """A statement that sets a generated column is refused by the shadow, in SQLite's words."""
+        table = self.schema.catalog.table(statement.table or "")
+        if table is not None and table.generated:
+            self.schema.shadow.db.execute("EXPLAIN " + sql, parameters).fetchall()
+
+    def _ddl(self, statement: Statement, sql: str) -> Result:
+        if statement.kind == "trigger" and statement.verb == "create":
+            raise NotSupported("CREATE TRIGGER: SQLite has no triggers on virtual tables")
+        if statement.kind == "virtual table":
+            raise NotSupported("CREATE VIRTUAL TABLE: the data would not be in the store")
+        object_name = statement.table or statement.name
+        drops_temporary = statement.verb != "create" and self.schema.is_temporary(object_name)
+        indexes_temporary = statement.kind == "index" and self.schema.is_temporary(statement.table)
+        if statement.temporary or drops_temporary or indexes_temporary:
+            self._begin_natively()
+            self.schema.run_temporary(sql)
+            return Result()
+        with _Atomic(self):
+            self.schema.change(statement, sql, self.writer.foreign_keys)
+            if statement.as_select_at is not None:
+                self._fill_created(statement, sql)
+        return Result()
+
+    def _fill_created(self, statement: Statement, sql: str) -> None:
+        """CREATE TABLE … AS: the shadow made the columns; the rows come from here."""
+        table = self.schema.catalog.table(statement.name or "")
+        assert table is not None and statement.as_select_at is not None
+        self.session.statement = StatementContext()
+        self._read(f"INSERT INTO main.{quote(table.name)} {sql[statement.as_select_at:]}", ())
+
+    def _begin_natively(self) -> None:
+        """Temporary tables need SQLite's own transaction, with the savepoints so far."""
+        if self.db.get_autocommit():
+            self.db.execute("BEGIN")
+            for savepoint in self._savepoints:
+                self.db.execute(f"SAVEPOINT {quote(savepoint.name)}")
+
+    # Functions and collations of the program, known to both databases
+
+    def create_function(
+        self, name: str, count: int, function: Callable[..., Any] | None, deterministic: bool
+    ) -> None:
+        self._register(
+            ("function", name.lower(), count),
+            lambda db: db.create_scalar_function(name, function, count, deterministic=deterministic),
+        )
+
+    def create_aggregate(self, name: str, count: int, kind: type | None) -> None:
+        def factory() -> Any:
+            aggregate = kind()  # type: ignore[misc]
+            return aggregate, lambda self, *values: self.step(*values), lambda self: self.finalize()
+
+        self._register(
+            ("aggregate", name.lower(), count),
+            lambda db: db.create_aggregate_function(name, factory if kind is not None else None, count),
+        )
+
+    def create_collation(self, name: str, compare: Callable[[str, str], int] | None) -> None:
+        self._register(("collation", name.lower(), 0), lambda db: db.create_collation(name, compare))
+
+    def _register(self, identity: tuple[str, str, int], register: Callable[[apsw.Connection], None]) -> None:
+        self._registrations[identity] = register
+        register(self.db)
+        if self.schema.has_shadow:
+            register(self.schema.shadow.db)
+
+    def _register_all(self, db: apsw.Connection) -> None:
+        for register in self._registrations.values():
+            register(db)
+
+    def close(self) -> None:
+        self.rollback()
+        self.db.close()
+
+
+class _Atomic:
+    """All of a statement or nothing of it, its checks at the end included."""
+
+    def __init__(self, processor: Processor, keep_rows_before: bool = False) -> None:
+        self._processor = processor
+        self._keep = keep_rows_before
+        self._mark = processor.session.transaction.buffer.mark()
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        writer = self._processor.writer
+        if error is None:
+            try:
+                writer.finish_statement()
+            except apsw.ConstraintError:
+                self._undo(self._keep)
+                raise
+            except BaseException:
+                self._undo(False)
+                raise
+        else:
+            self._undo(False)
+
+    def _undo(self, keep: bool) -> None:
+        self._processor.writer.discard_statement()
+        if not keep:
+            self._processor.session.transaction.buffer.rollback_to(self._mark)
+
+
+def _context(statement: Statement, expected: int = 1) -> StatementContext:
+    return StatementContext(
+        given=statement.insert_columns, has_limit=statement.has_limit, rows_expected=expected
+    )
+
+
+def run_on(db: apsw.Connection, sql: str, parameters: Parameters) -> Result:
+    """Run a statement on a connection and fetch everything it gives."""
+    result = Result()
+
+    def describe(cursor: apsw.Cursor, text: str, bindings: Any) -> bool:
+        try:
+            result.description = tuple(cursor.get_description()) or None
+        except apsw.ExecutionCompleteError:
+            result.description = None
+        return True
+
+    cursor = db.cursor()
+    cursor.exec_trace = describe
+    rows: Iterable[Any] = cursor.execute(sql, parameters)
+    result.rows = list(rows)
+    return result
+
+
+__all__ = ["Processor", "Result", "analyse"]

@@ -1,0 +1,219 @@
+"""Foreign keys: what a parent's end does to its children, and whether a child has its parent.
+
+As in SQLite, an immediate foreign key is judged when the statement ends, a deferred one at COMMIT
+(or by `PRAGMA defer_foreign_keys`). Deleted and changed parents are collected as events; when the
+statement ends, the children of all of them are looked up together, in one round trip for each
+generation, and the ON DELETE and ON UPDATE actions run, which may bring new events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import apsw
+
+from rome.records.rows import Value
+from rome.sql.affinity import UNDECIDED, lookup
+from rome.sql.catalog import Catalog, ForeignKey, Path, Row, Table
+from rome.sql.checks import FOREIGN_KEY_VIOLATION, PendingChecks
+from rome.sql.session import Session
+from rome.stores.base import Range, Scan
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A parent's key values went away (new: None) or changed."""
+
+    parent: Table
+    key: bytes
+    old: tuple[Value, ...]
+    new: tuple[Value, ...] | None
+    child: Table
+    foreign_key: ForeignKey
+
+
+class RowWriter(Protocol):
+    """What the actions need of the writer."""
+
+    def delete_row(self, table: Table, key: bytes, row: Row) -> None: ...
+
+    def change_row(self, table: Table, key: bytes, row: Row, changes: dict[int, Value]) -> None: ...
+
+    def default(self, table: Table, ordinal: int) -> Value: ...
+
+
+class References:
+    """The foreign keys of one connection's statements."""
+
+    def __init__(self, session: Session, catalog: Callable[[], Catalog], writer: RowWriter) -> None:
+        self._session = session
+        self._catalog = catalog
+        self._writer = writer
+        self._events: list[_Event] = []
+        self._deferred_children: dict[tuple[bytes, ForeignKey], Table] = {}
+        self._deferred_parents: list[_Event] = []
+        self.defer_all = False
+
+    def begin(self) -> None:
+        """A transaction begins: nothing is put off yet."""
+        self._events.clear()
+        self._deferred_children.clear()
+        self._deferred_parents.clear()
+        self.defer_all = False
+
+    # What is to be checked
+
+    def child_written(
+        self, table: Table, key: bytes, row: Row, changed: set[int] | None, checks: PendingChecks
+    ) -> None:
+        """A row with foreign keys was written; `changed`: these columns only."""
+        for foreign_key in table.foreign_keys:
+            if changed is not None and changed.isdisjoint(foreign_key.columns):
+                continue
+            if foreign_key.deferred or self.defer_all:
+                self._deferred_children[key, foreign_key] = table
+                continue
+            parent_key = self.parent_key(table, foreign_key, row)
+            if parent_key is not None:
+                checks.parent(parent_key, key)
+
+    def parent_removed(self, table: Table, key: bytes, old: Row, new: Row | None) -> None:
+        """A row that others may refer to was deleted (new: None) or changed."""
+        for child, foreign_key in self._catalog().references.get(table.name.lower(), ()):
+            ordinals = self._catalog().parent_columns(table, foreign_key)
+            if ordinals is None:
+                continue
+            before = tuple(old[ordinal] for ordinal in ordinals)
+            after = tuple(new[ordinal] for ordinal in ordinals) if new is not None else None
+            if None not in before and before != after:
+                self._events.append(_Event(table, key, before, after, child, foreign_key))
+
+    def parent_key(self, table: Table, foreign_key: ForeignKey, row: Row) -> bytes | None:
+        """The key in the store that must exist for this row's foreign key; None if any part is NULL."""
+        values: Row = [row[ordinal] for ordinal in foreign_key.columns]
+        catalog = self._catalog()
+        parent = catalog.table(foreign_key.parent)
+        if None in values:
+            return None
+        if parent is None:
+            raise apsw.SQLError(f"no such table: main.{foreign_key.parent}")
+        ordinals = catalog.parent_columns(parent, foreign_key)
+        path = self._unique_path(parent, ordinals) if ordinals is not None else None
+        if path is None or ordinals is None:
+            raise apsw.SQLError(
+                f'foreign key mismatch - "{table.name}" referencing "{foreign_key.parent}"'
+            )
+        by_ordinal = dict(zip(ordinals, values, strict=True))
+        converted: Row = []
+        for ordinal in path.columns[: len(ordinals)]:
+            value = lookup(by_ordinal[ordinal], parent.affinities[ordinal])
+            # As SQLite does, the child's value takes on the parent column's affinity.
+            converted.append(str(by_ordinal[ordinal]) if value is UNDECIDED else value)  # type: ignore[arg-type]
+        return path.layout.encode(converted)
+
+    @staticmethod
+    def _unique_path(parent: Table, ordinals: tuple[int, ...]) -> Path | None:
+        for path in parent.paths:
+            count = path.unique_columns
+            if count == len(ordinals) and set(path.columns[:count]) == set(ordinals):
+                return path
+        return None
+
+    # The end of a statement
+
+    def finish(self, checks: PendingChecks) -> None:
+        """Judge the statement's events and run the actions they call for, until there are none."""
+        while self._events:
+            events, self._events = self._events, []
+            events = [event for event in events if not self._put_off(event)]
+            self._load_children(events)
+            for event in events:
+                self._act(event)
+            checks.finish()
+
+    def finish_transaction(self, checks: PendingChecks) -> None:
+        """Judge at COMMIT what was deferred."""
+        children, self._deferred_children = self._deferred_children, {}
+        for (key, foreign_key), table in children.items():
+            data = self._session.transaction.get(key)
+            if data is not None:
+                parent_key = self.parent_key(table, foreign_key, self._session.row(table, key, data))
+                if parent_key is not None:
+                    checks.parent(parent_key, key)
+        checks.finish()
+        events, self._deferred_parents = self._deferred_parents, []
+        self._load_children(events)
+        for event in events:
+            self._refuse(event)
+
+    def discard(self) -> None:
+        """The statement failed."""
+        self._events.clear()
+
+    def _put_off(self, event: _Event) -> bool:
+        action = event.foreign_key.on_delete if event.new is None else event.foreign_key.on_update
+        if action != "NO ACTION" or not (event.foreign_key.deferred or self.defer_all):
+            return False
+        self._deferred_parents.append(event)
+        return True
+
+    def _load_children(self, events: list[_Event]) -> None:
+        scans = []
+        for event in events:
+            path, range = self._children_range(event)
+            scans.append(Scan(range, follow=path.index is not None))
+        self._session.transaction.load(scans=scans)
+
+    def _children_range(self, event: _Event) -> tuple[Path, Range]:
+        wanted = event.foreign_key.columns
+        child = event.child
+        path = next(
+            path
+            for path in child.paths
+            if set(path.columns[: len(wanted)]) == set(wanted) and "NOCASE" not in path.collations[: len(wanted)]
+        )
+        by_ordinal = dict(zip(wanted, event.old, strict=True))
+        values: Row = []
+        for ordinal in path.columns[: len(wanted)]:
+            value = lookup(by_ordinal[ordinal], child.affinities[ordinal])
+            values.append(str(by_ordinal[ordinal]) if value is UNDECIDED else value)  # type: ignore[arg-type]
+        return path, path.layout.range(values)
+
+    def _children(self, event: _Event) -> Iterator[tuple[bytes, Row]]:
+        path, range = self._children_range(event)
+        transaction = self._session.transaction
+        chunk = transaction.scan(range, follow=path.index is not None)
+        for key, value in chunk.entries:
+            row_key = key if path.index is None else value
+            yield row_key, self._session.fetch(event.child, row_key)
+        transaction.note(range.start, event.key, FOREIGN_KEY_VIOLATION)
+
+    def _act(self, event: _Event) -> None:
+        deleted = event.new is None
+        action = event.foreign_key.on_delete if deleted else event.foreign_key.on_update
+        if action in ("NO ACTION", "RESTRICT"):
+            self._refuse(event)
+            return
+        for key, row in list(self._children(event)):
+            columns = event.foreign_key.columns
+            if action == "CASCADE" and event.new is None:
+                self._writer.delete_row(event.child, key, row)
+            elif action == "CASCADE":
+                assert event.new is not None
+                self._writer.change_row(event.child, key, row, dict(zip(columns, event.new, strict=True)))
+            elif action == "SET NULL":
+                self._writer.change_row(event.child, key, row, dict.fromkeys(columns))
+            else:
+                defaults = {column: self._writer.default(event.child, column) for column in columns}
+                self._writer.change_row(event.child, key, row, defaults)
+
+    def _refuse(self, event: _Event) -> None:
+        """A violation, if children are left and the parent's old key was not written again."""
+        child_row = next(iter(self._children(event)), None)
+        if child_row is None:
+            return
+        key = self.parent_key(event.child, event.foreign_key, child_row[1])
+        if key is not None and not self._session.transaction.present(key):
+            raise apsw.ConstraintError(FOREIGN_KEY_VIOLATION)

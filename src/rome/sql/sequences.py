@@ -1,0 +1,49 @@
+"""Numbers for new rows, from the store's sequences.
+
+A sequence is a counter in the store: a number taken from it is never given out twice, whatever
+becomes of the transaction, as with MySQL's AUTO_INCREMENT. Where taking one costs a round trip,
+several are taken at once and kept for the next inserts of this process; numbers that are left
+over when the process ends are never used. A row that brings its own number raises the sequence,
+at COMMIT, to at least that.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+
+
+class Sequences:
+    """The numbers that this process holds in reserve; one for each open store."""
+
+    def __init__(self, block: int) -> None:
+        self.block = block
+        """How many numbers to take at once."""
+        self._lock = Lock()
+        self._reserved: dict[bytes, tuple[int, int]] = {}
+
+    def take(self, counter: bytes) -> int | None:
+        """A reserved number; None if the store has to be asked."""
+        with self._lock:
+            first, end = self._reserved.get(counter, (0, 0))
+            if first >= end:
+                return None
+            self._reserved[counter] = (first + 1, end)
+            return first
+
+    def wanted(self, expected: int) -> int:
+        """How many numbers to ask the store for, when so many rows are to come."""
+        return max(self.block, expected)
+
+    def reserve(self, counter: bytes, first: int, count: int) -> int:
+        """Keep the numbers that the store gave; returns the first for use now."""
+        with self._lock:
+            if count > 1:
+                self._reserved[counter] = (first + 1, first + count)
+            return first
+
+    def raise_to(self, counter: bytes, least: int) -> None:
+        """A row brought this number itself: what is in reserve must lie above it."""
+        with self._lock:
+            first, end = self._reserved.get(counter, (0, 0))
+            if first < end and first <= least:
+                self._reserved[counter] = (min(least + 1, end), end)

@@ -1,0 +1,329 @@
+"""Writing rows: what INSERT, UPDATE and DELETE do to the store's keys, and what they must obey.
+
+SQLite ignores NOT NULL, UNIQUE, CHECK, DEFAULT and foreign keys on virtual tables, so they are
+seen to here, in SQLite's order and with SQLite's texts:
+
+    values     affinity, defaults, NOT NULL; CHECK and generated columns are put to SQLite itself
+    keys       row key and unique entries must be free (rome.sql.checks), or OR REPLACE clears them
+    entries    the row, its index entries, the table's count: into the write buffer
+    references foreign keys, when the statement ends (rome.sql.references)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import apsw
+
+from rome.records.rows import Value
+from rome.sql.affinity import UNDECIDED, stored
+from rome.sql.catalog import Catalog, Index, Row, Table
+from rome.sql.checks import PendingChecks
+from rome.sql.references import References
+from rome.sql.sequences import Sequences
+from rome.sql.session import Session
+from rome.sql.shadow import Shadow
+
+_MODES: Final = {
+    apsw.SQLITE_ABORT: "ABORT",
+    apsw.SQLITE_FAIL: "FAIL",
+    apsw.SQLITE_IGNORE: "IGNORE",
+    apsw.SQLITE_REPLACE: "REPLACE",
+    apsw.SQLITE_ROLLBACK: "ROLLBACK",
+}
+
+Entry = tuple[Index, bytes]
+
+
+class Writer:
+    """The writes of one connection's statements."""
+
+    def __init__(
+        self,
+        session: Session,
+        catalog: Callable[[], Catalog],
+        shadow: Callable[[], Shadow],
+        sequences: Sequences,
+    ) -> None:
+        self._session = session
+        self._shadow = shadow
+        self._sequences = sequences
+        self._given: dict[tuple[int, tuple[str, ...]], tuple[int, ...]] = {}
+        self._defaults: dict[tuple[int, int], Value] = {}
+        self._checks: PendingChecks | None = None
+        self.references = References(session, catalog, self)
+        self.foreign_keys = True
+
+    def begin(self) -> None:
+        """A transaction begins."""
+        self._checks = PendingChecks(self._session.transaction)
+        self.references.begin()
+
+    def schema_changed(self) -> None:
+        self._given.clear()
+        self._defaults.clear()
+
+    @property
+    def checks(self) -> PendingChecks:
+        assert self._checks is not None, "a write outside of a transaction"
+        return self._checks
+
+    # The end of statements and transactions
+
+    def finish_statement(self) -> None:
+        """Decide what waited for the statement's end. Raises `apsw.ConstraintError`."""
+        self.checks.finish()
+        self.references.finish(self.checks)
+
+    def finish_transaction(self) -> None:
+        """Decide what waited for COMMIT."""
+        self.references.finish_transaction(self.checks)
+
+    def discard_statement(self) -> None:
+        """The statement failed; the buffer has been rolled back by the caller."""
+        self.checks.discard()
+        self.references.discard()
+
+    # What SQLite calls
+
+    def insert(self, table: Table, fields: Row, rowid: int | None, conflict: int) -> tuple[bytes, Row]:
+        """Insert a row; `fields` hold NULL where a value was not given."""
+        mark = self._session.transaction.buffer.mark()
+        mode = _MODES[conflict]
+        given = self._given_columns(table)
+        key_ordinal = table.key_columns[0]
+        blind = False
+        if table.key_kind == "rowid":
+            if rowid is not None:
+                fields[key_ordinal] = rowid
+            if fields[key_ordinal] is None:
+                fields[key_ordinal] = self._next_number(table)
+                blind = True
+                if given is not None and key_ordinal not in given:
+                    given = (*given, key_ordinal)
+        row = self._kept(table, fields, given, mode)
+        if table.key_kind == "rowid" and not blind:
+            self._own_number(table, row[key_ordinal])
+        elif table.key_kind == "hidden":
+            row.append(self._next_number(table))
+            blind = True
+        key = table.row_key(row)
+        entries = self._entries(table, row)
+        if blind:
+            self._session.transaction.expect_absent(key)
+        claims = [] if blind else [(None, key)]
+        self._claim(table, key, claims + _unique(entries, row, table), mode, mark)
+        self._write(table, key, row, entries)
+        self._session.transaction.buffer.add(table.count_key, 1)
+        if self.foreign_keys and table.foreign_keys:
+            self.references.child_written(table, key, row, None, self.checks)
+        self._collect(key, row)
+        return key, row
+
+    def update(
+        self, table: Table, key: bytes, fields: Sequence[Any], rowid: int | None, conflict: int
+    ) -> None:
+        """Change a row; `fields` hold apsw.no_change where nothing was set."""
+        row = self._session.fetch(table, key)
+        changes = {
+            ordinal: value
+            for ordinal, value in enumerate(fields)
+            if value is not apsw.no_change and ordinal not in table.generated
+        }
+        if rowid is not None and table.key_kind != "clustered":
+            changes[table.key_columns[0]] = rowid
+        self._change(table, key, row, changes, _MODES[conflict])
+
+    def delete(self, table: Table, key: bytes) -> None:
+        row = self._session.fetch(table, key)
+        self.delete_row(table, key, row)
+        self._collect(key, row)
+
+    # What foreign key actions call, too
+
+    def delete_row(self, table: Table, key: bytes, row: Row) -> None:
+        transaction = self._session.transaction
+        if transaction.get(key) is None:
+            return
+        for _, entry_key in self._entries(table, row):
+            transaction.delete(entry_key)
+        transaction.delete(key)
+        transaction.buffer.add(table.count_key, -1)
+        if self.foreign_keys:
+            self.references.parent_removed(table, key, row, None)
+
+    def change_row(self, table: Table, key: bytes, row: Row, changes: dict[int, Value]) -> None:
+        if self._session.transaction.get(key) is not None:
+            self._change(table, key, row, changes, "ABORT")
+
+    def default(self, table: Table, ordinal: int) -> Value:
+        """A column's default value, evaluated now unless it is a constant."""
+        text = table.columns[ordinal].default
+        if text is None:
+            return None
+        known = self._defaults.get((table.id, ordinal), UNDECIDED)
+        if not isinstance(known, type(UNDECIDED)):
+            return known
+        value: Value = self._shadow().db.execute(f"SELECT {text}").get
+        if "(" not in text and not text.upper().startswith("CURRENT_"):
+            self._defaults[table.id, ordinal] = value
+        return value
+
+    # How it is done
+
+    def _change(self, table: Table, key: bytes, row: Row, changes: dict[int, Value], mode: str) -> None:
+        transaction = self._session.transaction
+        mark = transaction.buffer.mark()
+        fields = [changes.get(ordinal, value) for ordinal, value in enumerate(row)]
+        width = len(table.columns)
+        own = tuple(ordinal for ordinal in range(width) if ordinal not in table.generated)
+        new = self._kept(table, fields[:width], own if table.generated else None, mode, set(changes))
+        new += fields[width:]
+        new_key = table.row_key(new)
+        before, after = self._entries(table, row), self._entries(table, new)
+        kept = {entry_key for _, entry_key in before}
+        moved = new_key != key
+        claims: list[tuple[Index | None, bytes]] = [(None, new_key)] if moved else []
+        claims += [claim for claim in _unique(after, new, table) if claim[1] not in kept]
+        self._claim(table, new_key, claims, mode, mark)
+        remaining = {entry_key for _, entry_key in after}
+        for entry_key in kept - remaining:
+            transaction.delete(entry_key)
+        if moved:
+            transaction.delete(key)
+            if table.key_kind == "rowid":
+                self._own_number(table, new[table.key_columns[0]])
+        self._write(table, new_key, new, after if moved else [e for e in after if e[1] not in kept])
+        if self.foreign_keys:
+            if table.foreign_keys:
+                changed = {i for i in range(width) if row[i] != new[i] or type(row[i]) is not type(new[i])}
+                self.references.child_written(table, new_key, new, changed, self.checks)
+            self.references.parent_removed(table, key, row, new)
+        self._collect(new_key, new)
+
+    def _write(self, table: Table, key: bytes, row: Row, entries: list[Entry]) -> None:
+        transaction = self._session.transaction
+        transaction.put(key, table.encode(row))
+        for _, entry_key in entries:
+            transaction.put(entry_key, key)
+
+    def _collect(self, key: bytes, row: Row) -> None:
+        if self._session.statement.collect:
+            self._session.statement.collected.append((key, row))
+
+    def _entries(self, table: Table, row: Row) -> list[Entry]:
+        entries = []
+        for index in table.indexes:
+            if index.computed:
+                values = self._shadow().compute(table, index, row)
+                if values is None:
+                    continue
+            else:
+                values = [row[ordinal] for ordinal in index.columns]
+            entries.append((index, table.entry_key(index, values, row)))
+        return entries
+
+    def _claim(
+        self, table: Table, key: bytes, claims: list[tuple[Index | None, bytes]], mode: str, mark: int
+    ) -> None:
+        if mode in ("IGNORE", "REPLACE"):
+            self._session.transaction.load(presence=[claimed for _, claimed in claims])
+            for index, claimed in claims:
+                if self.checks.claim_now(claimed):
+                    self._session.transaction.note(claimed, claimed, table.unique_violation(index))
+                elif mode == "IGNORE":
+                    raise apsw.ConstraintError(table.unique_violation(index))
+                else:
+                    self._replace(table, index, claimed)
+            return
+        for index, claimed in claims:
+            self.checks.claim(claimed, key, table.unique_violation(index), mark)
+
+    def _replace(self, table: Table, index: Index | None, claimed: bytes) -> None:
+        """OR REPLACE: the row that holds this key makes way."""
+        key = claimed if index is None else self._session.transaction.get(claimed)
+        assert key is not None, "the entry was seen to be there"
+        self.delete_row(table, key, self._session.fetch(table, key))
+
+    # Values
+
+    def _given_columns(self, table: Table) -> tuple[int, ...] | None:
+        """The ordinals that the running INSERT names; None: all."""
+        names = self._session.statement.given
+        if names is None:
+            return None if not table.generated else tuple(
+                i for i in range(len(table.columns)) if i not in table.generated
+            )
+        known = self._given.get((table.id, names))
+        if known is None:
+            known = tuple(table.ordinals[name.lower()] for name in names if name.lower() in table.ordinals)
+            self._given[table.id, names] = known
+        return known
+
+    def _kept(
+        self,
+        table: Table,
+        fields: Row,
+        given: tuple[int, ...] | None,
+        mode: str,
+        changed: set[int] | None = None,
+    ) -> Row:
+        """The row as SQLite would keep it; None in `given` means that every column has a value."""
+        if not table.needs_sqlite and mode not in ("IGNORE", "REPLACE"):
+            row = self._kept_plainly(table, fields, given, changed)
+            if row is not None:
+                return row
+        ordinals = range(len(table.columns)) if given is None else given
+        kept = self._shadow().keep(table, mode, tuple(ordinals), [fields[ordinal] for ordinal in ordinals])
+        if kept is None:
+            raise apsw.ConstraintError(f"constraint failed: {table.name}")
+        return kept
+
+    def _kept_plainly(
+        self, table: Table, fields: Row, given: tuple[int, ...] | None, changed: set[int] | None
+    ) -> Row | None:
+        """The same without asking SQLite; None where it has to be asked after all."""
+        row = fields[:]
+        for ordinal, column in enumerate(table.columns):
+            if changed is not None and ordinal not in changed:
+                continue
+            value = row[ordinal]
+            if value is None and given is not None and ordinal not in given:
+                value = self.default(table, ordinal)
+            kept = stored(value, column.affinity)
+            if isinstance(kept, type(UNDECIDED)):
+                return None
+            if kept is None and column.notnull:
+                raise apsw.ConstraintError(f"NOT NULL constraint failed: {table.name}.{column.name}")
+            row[ordinal] = kept
+        if table.key_kind == "rowid" and not isinstance(row[table.key_columns[0]], int):
+            raise apsw.MismatchError("datatype mismatch")
+        return row
+
+    # Numbers
+
+    def _next_number(self, table: Table) -> int:
+        counter = table.sequence_key
+        number = self._sequences.take(counter)
+        if number is None:
+            count = self._sequences.wanted(self._session.statement.rows_expected)
+            first = self._session.transaction.load(
+                presence=self.checks.wanted(), allocate={counter: count}
+            )[counter]
+            number = self._sequences.reserve(counter, first, count)
+        return number
+
+    def _own_number(self, table: Table, number: Value) -> None:
+        if isinstance(number, int) and number > 0:
+            self._session.transaction.buffer.floor(table.sequence_key, number)
+            self._sequences.raise_to(table.sequence_key, number)
+
+
+def _unique(entries: list[Entry], row: Row, table: Table) -> list[tuple[Index | None, bytes]]:
+    """The entries that only one row may have: of unique indexes, none of their values NULL."""
+    return [
+        (index, key)
+        for index, key in entries
+        if index.unique and (index.computed or not any(row[o] is None for o in index.columns))
+    ]
