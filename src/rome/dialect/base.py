@@ -6,6 +6,7 @@ import sys
 from threading import Lock
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import exc, pool
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import URL, Engine
@@ -65,9 +66,12 @@ class RomeDialect(SQLiteDialect):
     def import_dbapi(cls) -> Any:
         return rome.dbapi
 
-    @classmethod
-    def dbapi(cls) -> Any:  # type: ignore[override]  # SQLAlchemy 1.4's name for import_dbapi
-        return rome.dbapi
+    if sqlalchemy.__version__.startswith("1.4"):
+
+        @classmethod
+        def dbapi(cls) -> Any:
+            """What `import_dbapi` was called in SQLAlchemy 1.4."""
+            return rome.dbapi
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[pool.Pool]:
@@ -109,6 +113,9 @@ class RomeDialect(SQLiteDialect):
         """The engine's store; opened if it is not yet."""
         assert self._holder is not None, "the engine has not connected yet"
         return self._holder.open()
+
+    def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
+        return rome.dbapi.sqlite_version_info
 
     def is_disconnect(self, e: Exception, connection: Any, cursor: Any) -> bool:
         return getattr(e, "disconnected", False) or (

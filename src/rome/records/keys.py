@@ -303,6 +303,8 @@ def _identifier(number: int) -> bytes:
 
 def key_space(key: bytes) -> bytes:
     """What `key` begins with: the prefix of its table or index, as the functions above give it."""
+    if key.startswith(CATALOG_KEY):
+        return CATALOG_KEY
     number = key[1]
     return key[:2] if number < 240 else key[: number - 237]
 

@@ -99,25 +99,22 @@ def plan_ranges(table: Table, plan: Plan, arguments: Sequence[Any]) -> tuple[lis
     low = high = None
     if exact and (plan.low is not None or plan.high is not None):
         affinity = table.affinities[path.columns[len(plan.equal)]]
-        bounds = []
-        for term in (plan.low, plan.high):
-            if term is None:
-                bounds.append(None)
-                continue
-            value = lookup(arguments[term.argument], affinity)
-            if value is None:
-                return [], True
-            if value is UNDECIDED:
-                exact = False
-                bounds.append(None)
-            else:
-                bounds.append((value, term.inclusive))
-        low, high = bounds
+        bounds = [_bound(term, arguments, affinity) for term in (plan.low, plan.high)]
+        if any(bound is not None and bound[0] is None for bound in bounds):
+            return [], True
+        exact = not any(bound is not None and bound[0] is UNDECIDED for bound in bounds)
+        low, high = (None if bound is None or bound[0] is UNDECIDED else bound for bound in bounds)
     layout = path.layout
     ranges = [layout.range(values, low, high) for values in product(*choices)]  # type: ignore[arg-type]
     if len(ranges) > 1:
         ranges = sorted(set(ranges))
     return ranges, exact
+
+
+def _bound(
+    term: Term | None, arguments: Sequence[Any], affinity: str
+) -> tuple[Any, bool] | None:
+    return None if term is None else (lookup(arguments[term.argument], affinity), term.inclusive)
 
 
 def term_values(term: Term, arguments: Sequence[Any], affinity: str) -> list[Value] | None:
