@@ -105,7 +105,7 @@ def plan_ranges(table: Table, plan: Plan, arguments: Sequence[Any]) -> tuple[lis
         exact = not any(bound is not None and bound[0] is UNDECIDED for bound in bounds)
         low, high = (None if bound is None or bound[0] is UNDECIDED else bound for bound in bounds)
     layout = path.layout
-    ranges = [layout.range(values, low, high) for values in product(*choices)]  # type: ignore[arg-type]
+    ranges = [layout.range(values, low, high) for values in product(*choices)]
     if len(ranges) > 1:
         ranges = sorted(set(ranges))
     return ranges, exact
