@@ -34,10 +34,11 @@ bounds = st.sampled_from([b"", *KEYS, b"d", b"\xff\xff"])
 scans = st.builds(
     Scan,
     st.builds(Range, bounds, bounds),
-    limit=st.none() | st.integers(0, 3),
+    limit=st.none() | st.integers(0, 3) | st.just(2**64),
     reverse=st.booleans(),
+    follow=st.just(False),
 )
-followed = st.builds(Scan, st.builds(Range, bounds, bounds), follow=st.just(True))
+followed = scans.map(lambda scan: scan._replace(follow=True))
 requests = st.builds(
     Read,
     keys=st.lists(keys, max_size=3, unique=True),

@@ -320,7 +320,7 @@ def translated(error: Exception, path: str) -> RomeError:
     """The error of LMDB or of the system in ROME's terms."""
     number = error.errno if isinstance(error, OSError) else getattr(error, "code", None)
     text = str(error)
-    if isinstance(error, lmdb.DiskError) or number in _FULL:
+    if isinstance(error, lmdb.DiskError) or number in _FULL or (number == errno.EIO and _is_full(path)):
         return StoreFull(f"no space left on the disk of {path}")
     if isinstance(error, lmdb.MemoryError):
         return StoreFull(f"{path}: not enough address space or memory for the map ({text})")
@@ -333,3 +333,12 @@ def translated(error: Exception, path: str) -> RomeError:
     if isinstance(error, lmdb.TxnFullError):
         return LimitExceeded(f"{path}: the transaction writes more than LMDB takes at once")
     return StoreError(f"{path}: {text}")
+
+
+def _is_full(path: str) -> bool:
+    """LMDB calls it an input/output error when the system wrote a part of what it was given."""
+    try:
+        space = os.statvfs(path)
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize < 1 << 20

@@ -95,6 +95,8 @@ DEFAULT_DATABASE = "rome"
 DEFAULT_PREFIX = "rome:"
 
 _NO_VERSION = b""
+_NO_LIMIT = -1
+_GREATEST = 2**63 - 1
 _number = int.from_bytes
 
 
@@ -367,7 +369,7 @@ def encoded_request(request: Read) -> list[Argument]:
     arguments.append(len(request.scans))
     for (start, end), limit, reverse, follow in request.scans:
         how = ("R" if follow else "r") if reverse else ("F" if follow else "f")
-        arguments += (start, end, -1 if limit is None else limit, how)
+        arguments += (start, end, _NO_LIMIT if limit is None else min(limit, _GREATEST), how)
     arguments += (len(request.counters), *request.counters, len(request.allocate))
     for counter, count in request.allocate.items():
         arguments += (counter, count)
