@@ -67,7 +67,14 @@ class Members:
     sources: frozenset[Source]
 
 
-Source = Column | Parameter | Constant | Members
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row as it is put into a sorter or an ephemeral table; never an argument."""
+
+    fields: tuple[Sources, ...]
+
+
+Source = Column | Parameter | Constant | Members | Record
 Sources = frozenset[Source]
 """What a value may be; empty where that is not known."""
 
@@ -128,24 +135,26 @@ class _Contents:
     """Whether each field of its key sorts in descending order."""
     fields: list[Sources] = field(default_factory=list)
 
-    def add(self, record: Sequence[Sources]) -> None:
-        for place, sources in enumerate(record):
+    def add(self, record: Record) -> None:
+        for place, sources in enumerate(record.fields):
             if place == len(self.fields):
                 self.fields.append(sources)
             else:
                 self.fields[place] |= sources
 
-    def read(self, place: int) -> Sources:
-        if place >= len(self.fields):
-            return UNKNOWN
+    def record(self) -> Record:
+        """What is read from it."""
+        return self._sorted_record(Record(tuple(self.fields)))
+
+    def _sorted_record(self, record: Record) -> Record:
         if not self.key:
-            return self.fields[place]
-        return frozenset(map(self._sorted, self.fields[place]))
+            return record
+        return Record(tuple(frozenset(map(self._sorted, sources)) for sources in record.fields))
 
     def _sorted(self, source: Source) -> Source:
-        if not isinstance(source, Column):
-            return source
-        return Column(source.scan, source.column, self._order(source.scan))
+        if isinstance(source, Column):
+            return Column(source.scan, source.column, self._order(source.scan))
+        return self._sorted_record(source) if isinstance(source, Record) else source
 
     def _order(self, scan: ScanId) -> Order:
         """By which of its columns the rows of a scan come out."""
@@ -169,13 +178,12 @@ class _Coroutine:
 
 
 class _Machine:
-    """Registers, records and tables, holding sources."""
+    """Registers and tables, holding sources."""
 
     def __init__(self) -> None:
         self.feeds: dict[int, tuple[ScanId, tuple[Sources, ...]]] = {}
         """By the address of the VFilter."""
         self._registers: dict[int, Sources] = {}
-        self._records: dict[int, _Contents] = {}
         self._tables: dict[int, _Contents] = {}
         self._pseudo: dict[int, int] = {}
         """Cursors that read a record in a register."""
@@ -197,7 +205,6 @@ class _Machine:
 
     def _set(self, register: int, sources: Sources) -> None:
         self._registers[register] = sources
-        self._records.pop(register, None)
         for coroutine in self._coroutines.values():
             if coroutine.start <= self._address < coroutine.end:
                 coroutine.written.add(register)
@@ -212,11 +219,14 @@ class _Machine:
         if number is None or count is None or text is None:
             return
         self._scans[cursor] = (number, text)
-        arguments = tuple(self._get(register + 2 + place) for place in range(count))
+        arguments = tuple(self._argument(register + 2 + place) for place in range(count))
         before = self.feeds.get(self._address)
         if before is not None:
             arguments = tuple(a | b for a, b in zip(arguments, before[1], strict=True))
         self.feeds[self._address] = ((number, text), arguments)
+
+    def _argument(self, register: int) -> Sources:
+        return frozenset(source for source in self._get(register) if not isinstance(source, Record))
 
     def _integer(self, register: int) -> int | None:
         for source in self._get(register):
@@ -276,15 +286,13 @@ class _Machine:
     _IntCopy = _SCopy
 
     def _copy(self, source: int, target: int) -> None:
-        record = self._records.get(source)
         self._set(target, self._get(source))
-        if record is not None:
-            self._records[target] = record
 
     # Records, sorters and ephemeral tables
 
     def _MakeRecord(self, first: int, count: int, register: int, _: object) -> None:
-        self._records[register] = _Contents(fields=[self._get(first + place) for place in range(count)])
+        record = Record(tuple(self._get(first + place) for place in range(count)))
+        self._set(register, frozenset([record]))
 
     def _OpenEphemeral(self, cursor: int, _: int, __: int, key: str | None) -> None:
         self._scans.pop(cursor, None)
@@ -303,24 +311,24 @@ class _Machine:
         return self._tables.setdefault(cursor, _Contents())
 
     def _IdxInsert(self, cursor: int, register: int, *_: object) -> None:
-        record = self._records.get(register)
-        if record is not None:
-            self._contents(cursor).add(record.fields)
+        for source in self._get(register):
+            if isinstance(source, Record):
+                self._contents(cursor).add(source)
 
     _SorterInsert = _Insert = _IdxInsert
 
     def _SorterData(self, cursor: int, register: int, *_: object) -> None:
-        self._set(register, UNKNOWN)
-        self._records[register] = self._contents(cursor)
+        self._set(register, frozenset([self._contents(cursor).record()]))
 
     _RowData = _SorterData
 
     def _Column(self, cursor: int, place: int, register: int, _: object) -> None:
-        contents = self._tables.get(cursor)
         if cursor in self._pseudo:
-            contents = self._records.get(self._pseudo[cursor])
-        if contents is not None:
-            self._set(register, contents.read(place))
+            records = [s for s in self._get(self._pseudo[cursor]) if isinstance(s, Record)]
+        else:
+            records = [self._contents(cursor).record()]
+        found = [record.fields[place] for record in records if place < len(record.fields)]
+        self._set(register, UNKNOWN.union(*found))
 
     # Coroutines
 

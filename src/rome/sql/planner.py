@@ -70,6 +70,8 @@ class Plan:
     offset: int
     single: bool
     """At most one row."""
+    reads_all: bool
+    """SQLite sorts the rows by itself, so it reads all of them, whatever the LIMIT."""
     text: str
     """For EXPLAIN QUERY PLAN."""
 
@@ -229,6 +231,9 @@ class Planner:
         if best.high is not None:
             high = Term(argument(best.high.position), inclusive=_HIGH[best.high.op])
         consumed = best.ordered and bool(order)
+        reads_all = bool(order) and not consumed
+        if reads_all:
+            limit = -1
         plan = Plan(
             best.path,
             tuple(equal),
@@ -239,6 +244,7 @@ class Planner:
             argument(limit) if limit >= 0 else -1,
             argument(offset) if limit >= 0 and offset >= 0 else -1,
             best.single,
+            reads_all,
             self._describe(best, consumed),
         )
         number = self._numbers.get(plan)

@@ -137,7 +137,7 @@ def _first_chunk(session: Session, plan: Plan, arguments: Sequence[Any]) -> int:
     if plan.limit >= 0 and isinstance(arguments[plan.limit], int) and arguments[plan.limit] >= 0:
         offset = arguments[plan.offset] if plan.offset >= 0 else 0
         return int(arguments[plan.limit]) + max(0, int(offset or 0)) + 1
-    if session.has_limit:
+    if session.has_limit and not plan.reads_all:
         return _FIRST_CHUNK_UNDER_LIMIT
     return _FIRST_CHUNK_REMOTE if session.remote else _FIRST_CHUNK_LOCAL
 
