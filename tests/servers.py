@@ -58,6 +58,7 @@ class RedisServer:
             "save": '""',
             "appendonly": "yes" if appendonly else "no",
             "appendfsync": appendfsync,
+            "repl-diskless-sync-delay": "0",
             **({"tls-port": str(self.port), "port": "0"} if tls else {"port": str(self.port)}),
             **({"unixsocket": str(self.socket)} if self.socket else {}),
             **({"requirepass": password} if password else {}),

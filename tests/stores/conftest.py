@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rome.stores import Store, open_store
+from rome.stores.redis import RedisStore
 from tests.servers import RedisServer
 
 KINDS = ("memory", "lmdb", "redis")
@@ -53,3 +54,26 @@ def make_store(store_url: str) -> Iterator[Callable[[], Store]]:
 @pytest.fixture
 def store(make_store: Callable[[], Store]) -> Store:
     return make_store()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], RedisStore]]:
+    """Open Redis stores by URL; they are closed when the test is over."""
+    stores: list[Store] = []
+
+    def make(url: str) -> RedisStore:
+        store = open_store(url)
+        assert isinstance(store, RedisStore)
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A durable Redis for one test, which may stop it, fill it, or set it as it likes."""
+    with RedisServer(appendonly=True) as server:
+        yield server

@@ -173,7 +173,7 @@ def test_fork_while_threads_work(store: Store) -> None:
             work(store, number)
         else:
             for _ in range(3):
-                in_processes(1, lambda _: [move(store, *ACCOUNTS[:2], 1) for _ in range(20)])
+                in_processes(1, lambda _: [move(store, ACCOUNTS[0], ACCOUNTS[1], 1) for _ in range(20)])
 
     in_threads(3, task)
     check_books(store)
@@ -183,7 +183,7 @@ def test_numbers_are_never_allocated_twice(store_url: str, store: Store) -> None
     mine: list[list[int]] = []
 
     def take(own: Store, number: int) -> list[int]:
-        taken = []
+        taken: list[int] = []
         for n in range(60):
             count = 1 + (n + number) % 4
             if n % 2:

@@ -321,8 +321,11 @@ def damaged(tmp_path: Path, open_lmdb: Open, damage: Callable[[Path], None]) -> 
 
 
 def test_a_file_of_another_kind(tmp_path: Path, open_lmdb: Open) -> None:
+    def replace(file: Path) -> None:
+        file.write_bytes(b"no database at all" * 1000)
+
     with pytest.raises(FormatError, match="damaged or of another kind"):
-        damaged(tmp_path, open_lmdb, lambda file: file.write_bytes(b"no database at all" * 1000) and None)
+        damaged(tmp_path, open_lmdb, replace)
 
 
 def test_a_file_cut_short(tmp_path: Path, open_lmdb: Open) -> None:

@@ -41,10 +41,8 @@ answers in one, and the snapshot moves forward or Conflict is raised.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import redis
@@ -54,24 +52,23 @@ from rome.errors import (
     CommitUnknown,
     ConfigurationError,
     Conflict,
-    FormatError,
     RomeError,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
 )
-from rome.stores.base import (
-    Characteristics,
-    Entry,
-    Read,
-    ReadSet,
-    Reply,
-    Scan,
-    Snapshot,
-    Store,
-    Writes,
-)
+from rome.stores.base import Characteristics, Read, Reply, Snapshot, Store, Writes
 from rome.stores.redis_connection import Argument, Lost, Server
+from rome.stores.redis_protocol import (
+    COMMIT,
+    READ,
+    Script,
+    decoded_reply,
+    encoded_reads,
+    encoded_request,
+    encoded_writes,
+    entry,
+)
 from rome.stores.validation import check_limits
 
 if TYPE_CHECKING:
@@ -95,22 +92,7 @@ DEFAULT_DATABASE = "rome"
 DEFAULT_PREFIX = "rome:"
 
 _NO_VERSION = b""
-_NO_LIMIT = -1
-_GREATEST = 2**63 - 1
 _number = int.from_bytes
-
-
-class Script:
-    """A script of the server, by its digest; with its text where the server does not know it yet."""
-
-    def __init__(self, name: str) -> None:
-        folder = files("rome.stores") / "redis_scripts"
-        self.text = "".join((folder / f"{part}.lua").read_bytes().decode() for part in ("common", name))
-        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-READ = Script("read")
-COMMIT = Script("commit")
 
 
 class RedisSnapshot(Snapshot):
@@ -149,6 +131,8 @@ class RedisSnapshot(Snapshot):
             if reply[0] == 2:
                 raise Conflict(reply[2])
         self._version = reply[1]
+        if any(None in stored for _, stored, *_ in reply[4]):
+            raise self._store.server.damaged()
         return decoded_reply(request, reply)
 
     def close(self) -> None:
@@ -340,88 +324,6 @@ class RedisStore(Store):
     def close(self) -> None:
         self._open = False
         self._server.forget()
-
-
-# the scripts' arguments and replies
-
-
-def encoded_reads(reads: ReadSet) -> list[Argument]:
-    """A read set as `changed` in common.lua takes it."""
-    versions = b"".join([version.to_bytes(8) for version in reads.keys.values()])
-    arguments: list[Argument] = [len(reads.keys), versions, *reads.keys, len(reads.presence)]
-    arguments.append("".join(["1" if there else "0" for there in reads.presence.values()]))
-    arguments += reads.presence
-    arguments.append(len(reads.ranges))
-    for (start, end), pairs in reads.ranges:
-        arguments += (start, end, len(pairs), digest(pairs))
-    return arguments
-
-
-def digest(pairs: tuple[tuple[bytes, int], ...]) -> str:
-    """What the script must find in a range: SHA-1 over each key's length, the key, its version."""
-    pieces = [b"%d:%b%b" % (len(key), key, version.to_bytes(8)) for key, version in pairs]
-    return hashlib.sha1(b"".join(pieces), usedforsecurity=False).hexdigest()
-
-
-def encoded_request(request: Read) -> list[Argument]:
-    """A request as read.lua takes it."""
-    arguments: list[Argument] = [len(request.keys), *request.keys, len(request.presence), *request.presence]
-    arguments.append(len(request.scans))
-    for (start, end), limit, reverse, follow in request.scans:
-        how = ("R" if follow else "r") if reverse else ("F" if follow else "f")
-        arguments += (start, end, _NO_LIMIT if limit is None else min(limit, _GREATEST), how)
-    arguments += (len(request.counters), *request.counters, len(request.allocate))
-    for counter, count in request.allocate.items():
-        arguments += (counter, count)
-    return arguments
-
-
-def encoded_writes(writes: Writes) -> list[Argument]:
-    """Writes as commit.lua takes them."""
-    arguments: list[Argument] = [len(writes.puts)]
-    for pair in writes.puts.items():
-        arguments += pair
-    arguments += (len(writes.deletes), *writes.deletes, len(writes.adds))
-    for counter, amount in writes.adds.items():
-        arguments += (counter, amount)
-    arguments.append(len(writes.floors))
-    for counter, least in writes.floors.items():
-        arguments += (counter, least)
-    return arguments
-
-
-def decoded_reply(request: Read, reply: list[Any]) -> Reply:
-    """The reply of read.lua."""
-    _, _, values, presence, scans, counters, allocated = reply
-    answer = Reply(
-        values={key: entry(key, stored) for key, stored in zip(request.keys, values, strict=True)},
-        presence=dict(zip(request.presence, map(bool, presence), strict=True)),
-        counters={name: int(value or 0) for name, value in zip(request.counters, counters, strict=True)},
-        allocated={
-            name: last - count + 1
-            for (name, count), last in zip(request.allocate.items(), allocated, strict=True)
-        },
-    )
-    for scan, found in zip(request.scans, scans, strict=True):
-        answer.scans.append(scanned(scan, found, answer.values))
-    return answer
-
-
-def scanned(scan: Scan, found: list[Any], values: dict[bytes, Entry | None]) -> list[Entry]:
-    """The entries of one scan; those it followed go to `values`."""
-    entries: list[Entry] = []
-    for key, stored in zip(found[0], found[1], strict=True):
-        if stored is None:
-            raise FormatError("the database is damaged: a key is in the order but has no entry")
-        entries.append(Entry(key, stored[8:], _number(stored[:8])))
-    if scan.follow:
-        for source, stored in zip(entries, found[2], strict=True):
-            values[source.value] = entry(source.value, stored)
-    return entries
-
-
-def entry(key: bytes, stored: bytes | None) -> Entry | None:
-    return None if stored is None else Entry(key, stored[8:], _number(stored[:8]))
 
 
 def open_url(url: StoreURL) -> RedisStore:

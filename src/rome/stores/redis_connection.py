@@ -21,8 +21,9 @@ import re
 from typing import Any
 
 import redis
+from redis import exceptions
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import NoPermissionError, NoScriptError
+from redis.exceptions import NoScriptError
 
 from rome.errors import (
     AuthenticationFailed,
@@ -40,6 +41,18 @@ from rome.stores.url import StoreURL
 
 DEFAULT_PORT = 6379
 _CODE = re.compile(r"(?:^|: -)([A-Z]{2,})\b")
+_CODES: dict[type, str] = {
+    exceptions.AskError: "ASK",
+    exceptions.AuthenticationError: "WRONGPASS",
+    exceptions.BusyLoadingError: "LOADING",
+    exceptions.ClusterCrossSlotError: "CROSSSLOT",
+    exceptions.ClusterDownError: "CLUSTERDOWN",
+    exceptions.MasterDownError: "MASTERDOWN",
+    exceptions.NoPermissionError: "NOPERM",
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.ReadOnlyError: "READONLY",
+    exceptions.TryAgainError: "TRYAGAIN",
+}
 
 Argument = bytes | str | int
 
@@ -86,6 +99,8 @@ class Server:
             return bool(connection.can_read(0))
         except (redis.RedisError, OSError):
             return True
+        except AttributeError:  # eventlet takes select.poll away, which redis-py may use here
+            return False
 
     def exchange(self, connection: Any, command: tuple[Argument, ...]) -> Any:
         """Send one command and return its reply; afterwards the connection is free, or closed.
@@ -141,40 +156,48 @@ class Server:
 
     def translated(self, error: Exception) -> RomeError:
         """What redis-py or the server said, in ROME's terms."""
-        text = str(error)
-        match = _CODE.search(text)
-        code = match[1] if match else ""
-        where = self.address
-        if isinstance(error, redis.AuthenticationError) or code in ("WRONGPASS", "NOAUTH"):
+        text, where = str(error), self.address
+        code = _code(error)
+        if code in ("WRONGPASS", "NOAUTH") or "unauthenticated" in text:
             return AuthenticationFailed(f"{where}: wrong user or password, or none given ({text})")
-        if isinstance(error, NoPermissionError) or code == "NOPERM":
+        if code == "NOPERM":
             return AuthenticationFailed(f"{where}: the user may not do this ({text})")
-        if isinstance(error, redis.OutOfMemoryError) or code == "OOM":
+        if code == "OOM":
             return StoreFull(f"{where}: the server is out of memory (its maxmemory is reached)")
-        if isinstance(error, redis.ReadOnlyError) or code == "READONLY":
+        if code == "READONLY":
             return StoreReadOnly(f"{where}: this server is a read-only replica; name the primary in the URL")
         if code == "MISCONF":
             return StoreReadOnly(f"{where}: the server takes no writes, since it cannot save them ({text})")
         if code == "NOREPLICAS":
-            return StoreReadOnly(
-                f"{where}: the server takes no writes, since it has too few replicas ({text})"
-            )
-        if isinstance(error, redis.BusyLoadingError) or code == "LOADING":
+            return StoreReadOnly(f"{where}: the server takes no writes, as it has too few replicas ({text})")
+        if code == "LOADING":
             return StoreUnavailable(f"{where}: the server is still loading its data; try again")
         if code in ("MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN"):
             return StoreUnavailable(f"{where}: the server cannot answer now ({text})")
         if code in ("MOVED", "ASK", "CROSSSLOT"):
             return ConfigurationError(f"{where}: this server is part of a Redis Cluster ({text})")
         if code == "ROMEDAMAGED":
-            return FormatError(
-                f"{where}: the database is damaged: entries and their order differ "
-                "(maxmemory-policy must be noeviction, or the server deletes what it was given to keep)"
-            )
+            return self.damaged()
         if code == "ROMELIMIT" or "would overflow" in text:
             return LimitExceeded(f"{where}: a counter would leave the range of 64-bit integers")
         if isinstance(error, (redis.ConnectionError, OSError)):
             return StoreUnavailable(f"{where}: cannot be reached ({text})")
         return StoreError(f"{where}: {text}")
+
+    def damaged(self) -> FormatError:
+        return FormatError(
+            f"{self.address}: the database is damaged: entries and their order differ "
+            "(maxmemory-policy must be noeviction, or the server deletes what it was given to keep)"
+        )
+
+
+def _code(error: Exception) -> str:
+    """The word that a Redis error begins with; redis-py makes a class of some, and drops the word."""
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return _CODES[kind]
+    match = _CODE.search(str(error))
+    return match[1] if match else ""
 
 
 def address(url: StoreURL) -> str:
