@@ -125,24 +125,25 @@ class RomeDialect(SQLiteDialect):
     def do_ping(self, dbapi_connection: Any) -> bool:
         return not dbapi_connection.closed
 
-    # Isolation
+    # Isolation. SQLite's READ UNCOMMITTED is accepted; a program that asks for less gets more.
 
     def get_isolation_level_values(self, dbapi_connection: Any) -> list[str]:  # type: ignore[override]
-        return ["SERIALIZABLE", "AUTOCOMMIT"]
+        return list(self._isolation_lookup)
 
-    _isolation_lookup = {"SERIALIZABLE": 0, "AUTOCOMMIT": 1}  # SQLAlchemy 1.4 lists the levels here
+    _isolation_lookup = {"SERIALIZABLE": 0, "READ UNCOMMITTED": 1, "AUTOCOMMIT": 2}  # read by SQLAlchemy 1.4
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
         level = level.replace("_", " ")
-        if level not in ("SERIALIZABLE", "AUTOCOMMIT"):
+        if level not in self._isolation_lookup:
             raise exc.ArgumentError(
                 f"Invalid value {level!r} for isolation_level."
-                f" Valid isolation levels for {self.name} are SERIALIZABLE, AUTOCOMMIT"
+                f" Valid isolation levels for {self.name} are {', '.join(self._isolation_lookup)}"
             )
-        dbapi_connection.isolation_level = None if level == "AUTOCOMMIT" else ""
+        dbapi_connection.isolation_level = None if level == "AUTOCOMMIT" else level
 
     def get_isolation_level(self, dbapi_connection: Any) -> Any:
-        return "AUTOCOMMIT" if dbapi_connection.isolation_level is None else "SERIALIZABLE"
+        level = dbapi_connection.isolation_level
+        return "AUTOCOMMIT" if level is None else level or "SERIALIZABLE"
 
     def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
         return "SERIALIZABLE"
@@ -151,7 +152,7 @@ class RomeDialect(SQLiteDialect):
         return bool(dbapi_conn.isolation_level is None)
 
     def reset_isolation_level(self, dbapi_connection: Any) -> None:
-        dbapi_connection.isolation_level = ""
+        self.set_isolation_level(dbapi_connection, self._on_connect_isolation_level or "SERIALIZABLE")
 
 
 class MemoryDialect(RomeDialect):

@@ -45,8 +45,11 @@ class Column:
 
     scan: ScanId
     column: int
-    order: Order = ()
-    """The rows come sorted by these columns, as (column, descending), if they pass a sorter."""
+    order: Order | None = ()
+    """How a sorter on the way sorts the rows: by these columns, as (column, descending).
+
+    Empty: they come as they were read. None: it sorts by something else.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +100,19 @@ class Flow:
     """
 
     feeds: tuple[Feed, ...]
+    limits: tuple[Sources, ...] = ()
+    """Of LIMIT, but for those within correlated subqueries."""
+    offsets: tuple[Sources, ...] = ()
 
 
 def flow(program: Sequence[Instruction]) -> Flow:
     """Follow the sources through a program."""
-    machine = _Machine()
+    machine = _Machine(_subroutines(program))
     for _ in range(2):
         for instruction in _in_order(program):
             machine.step(*instruction)
-    return Flow(tuple(Feed(scan, arguments) for scan, arguments in machine.feeds.values()))
+    feeds = tuple(Feed(scan, arguments) for scan, arguments in machine.feeds.values())
+    return Flow(feeds, tuple(machine.limits.values()), tuple(machine.offsets.values()))
 
 
 def _in_order(program: Sequence[Instruction]) -> Iterator[Instruction]:
@@ -113,6 +120,15 @@ def _in_order(program: Sequence[Instruction]) -> Iterator[Instruction]:
     start = program[0][3] if program and program[0][1] == "Init" else 0
     yield from program[start:]
     yield from program[:start]
+
+
+def _subroutines(program: Sequence[Instruction]) -> set[int]:
+    """The addresses between a BeginSubrtn and its Return."""
+    found: set[int] = set()
+    for address, opcode, _, begin, inline, *_ in program:
+        if opcode == "Return" and inline:
+            found.update(range(begin - 1, address))
+    return found
 
 
 _WRITES_P2: Final = frozenset(
@@ -156,7 +172,7 @@ class _Contents:
             return Column(source.scan, source.column, self._order(source.scan))
         return self._sorted_record(source) if isinstance(source, Record) else source
 
-    def _order(self, scan: ScanId) -> Order:
+    def _order(self, scan: ScanId) -> Order | None:
         """By which of its columns the rows of a scan come out."""
         order = []
         for sources, descending in zip(self.fields, self.key, strict=False):
@@ -164,7 +180,7 @@ class _Contents:
             if len(columns) != 1 or any(not isinstance(s, Column) or s.scan != scan for s in sources):
                 break
             order.append((columns.pop(), descending))
-        return tuple(order)
+        return tuple(order) or None
 
 
 @dataclass(slots=True)
@@ -180,9 +196,12 @@ class _Coroutine:
 class _Machine:
     """Registers and tables, holding sources."""
 
-    def __init__(self) -> None:
+    def __init__(self, subroutines: set[int]) -> None:
         self.feeds: dict[int, tuple[ScanId, tuple[Sources, ...]]] = {}
         """By the address of the VFilter."""
+        self.limits: dict[int, Sources] = {}
+        self.offsets: dict[int, Sources] = {}
+        self._subroutines = subroutines
         self._registers: dict[int, Sources] = {}
         self._tables: dict[int, _Contents] = {}
         self._pseudo: dict[int, int] = {}
@@ -268,6 +287,21 @@ class _Machine:
     def _Null(self, _: int, first: int, last: int, __: object) -> None:
         for register in range(first, max(first, last) + 1):
             self._set(register, frozenset([Constant(None)]))
+
+    # LIMIT counts down to zero, OFFSET before it
+
+    def _DecrJumpZero(self, register: int, *_: object) -> None:
+        if self._address not in self._subroutines:
+            self.limits[self._address] = self._get(register)
+
+    _IfNotZero = _DecrJumpZero
+
+    def _OffsetLimit(self, limit: int, both: int, *_: object) -> None:
+        self._set(both, self._get(limit))
+
+    def _IfPos(self, register: int, _: int, decrement: int, __: object) -> None:
+        if decrement and self._address not in self._subroutines:
+            self.offsets[self._address] = self._get(register)
 
     # Moving about
 

@@ -84,6 +84,9 @@ class Hints(Protocol):
     @property
     def has_limit(self) -> bool: ...
 
+    @property
+    def in_subquery(self) -> bool: ...
+
 
 @dataclass(slots=True)
 class _Constraint:
@@ -221,7 +224,8 @@ class Planner:
             if constraint.op == _ISNULL:
                 equal.append(Term(-1, null_matches=True))
                 continue
-            is_many = constraint.position in many
+            # SQLite fails to hand over an IN (SELECT …) that is empty: there it loops by itself.
+            is_many = constraint.position in many and not self._hints.in_subquery
             if is_many:
                 info.set_aConstraintUsage_in(constraint.position, True)
             equal.append(Term(argument(constraint.position), is_many, constraint.op == _IS))

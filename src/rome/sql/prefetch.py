@@ -62,7 +62,6 @@ _TRIES: Final = 3
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 Arguments = tuple[Any, ...]
-Lookup = Callable[[str], tuple[Table, Planner]]
 
 
 class _Missing:
@@ -72,56 +71,14 @@ class _Missing:
 _MISSING: Final = _Missing()
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """Where one argument comes from, given a row of one scan."""
-
-    column: int = -1
-    """The ordinal in that row; -1: it is no column of it."""
-    sources: tuple[Source, ...] = ()
-    """Otherwise: constants and parameters; empty if it is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Recipe:
-    """How the rows of one scan give the arguments of another."""
-
-    source: int | None
-    """The place of that scan among the steps; None: no rows are needed."""
-    order: Order
-    slots: tuple[_Slot, ...]
-
-
-@dataclass(slots=True)
-class _Step:
-    """A scan of the program."""
-
-    table: Table
-    plan: Plan
-    many: frozenset[int]
-    """Which arguments are sets."""
-    recipes: list[_Recipe] = field(default_factory=list)
-    feeds: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Program:
-    steps: tuple[_Step, ...]
-    places: dict[tuple[int, int], int]
-    """Table id and plan number → the step's place."""
-    names: tuple[str | None, ...]
-    """Of the parameters."""
-
-
 class StatementPrefetcher:
     """Fetches ahead for the statements of one connection (rome.sql.session.Prefetcher)."""
 
     def __init__(self, session: Session, db: apsw.Connection, lookup: Lookup) -> None:
-        """`lookup` gives the table of a name and its planner, or raises LookupError."""
         self._session = session
         self._db = db
         self._lookup = lookup
-        self._programs: OrderedDict[str, _Program | None] = OrderedDict()
+        self._programs: OrderedDict[str, Program | None] = OrderedDict()
         self._tries: dict[str, int] = {}
         self._run: _Run | None = None
         self._sql = ""
@@ -162,7 +119,7 @@ class StatementPrefetcher:
 
     # Programs
 
-    def _read(self, sql: str, parameters: Parameters) -> _Program | None:
+    def _read(self, sql: str, parameters: Parameters) -> Program | None:
         """The program of a statement; None if it has fewer than two scans, or none that can be read."""
         if not _may_join(sql):
             return None
@@ -183,7 +140,7 @@ class StatementPrefetcher:
             cursor.close(True)
         if sum(instruction[1] == "VFilter" for instruction in program) < 2:
             return None
-        return _program(follow(program), self._lookup, names[0])
+        return program_of(follow(program), self._lookup, names[0])
 
 
 def _may_join(sql: str) -> bool:
@@ -195,84 +152,29 @@ def _may_join(sql: str) -> bool:
     return bool(found) and "," in after
 
 
-def _program(flow: Flow, lookup: Lookup, names: tuple[str | None, ...]) -> _Program | None:
-    steps: list[_Step] = []
-    places: dict[tuple[int, int], int] = {}
-    by_scan: dict[ScanId, int] = {}
-    for feed in flow.feeds:
-        found = None if feed.scan in by_scan else _find(feed.scan, lookup)
-        if found is not None:
-            table, plan = found
-            terms = (*plan.equal, plan.low, plan.high)
-            many = frozenset(term.argument for term in terms if term is not None and term.many)
-            by_scan[feed.scan] = places[table.id, feed.scan[0]] = len(steps)
-            steps.append(_Step(table, plan, many))
-    for feed in flow.feeds:
-        if feed.scan in by_scan:
-            step = steps[by_scan[feed.scan]]
-            for recipe in _recipes(feed, by_scan, steps):
-                if recipe not in step.recipes:
-                    step.recipes.append(recipe)
-                if recipe.source is not None:
-                    steps[recipe.source].feeds = True
-    return _Program(tuple(steps), places, names) if steps else None
+@dataclass(slots=True)
+class _Used:
+    """Which rows of a feeding scan have been used."""
 
-
-def _find(scan: ScanId, lookup: Lookup) -> tuple[Table, Plan] | None:
-    """The table and the plan that BestIndex spoke of.
-
-    A table's name may hold whatever separates it from the rest of the text, so each of its
-    possible ends is tried.
-    """
-    number, text = scan
-    rest = text.partition(" ")[2]
-    for end in [at for at in range(len(rest)) if rest[at] == " "] + [len(rest)]:
-        try:
-            table, planner = lookup(rest[:end])
-        except LookupError:
-            continue
-        if number < len(planner.plans) and planner.plans[number].text == text:
-            return table, planner.plans[number]
-    return None
-
-
-def _recipes(feed: Feed, by_scan: dict[ScanId, int], steps: list[_Step]) -> Iterator[_Recipe]:
-    """One recipe for each scan that feeds this one, or one for none."""
-    columns = [source for sources in feed.arguments for source in sources if isinstance(source, Column)]
-    feeding = dict.fromkeys((column.scan, column.order) for column in columns if column.scan in by_scan)
-    for scan, order in feeding:
-        place = by_scan[scan]
-        table = steps[place].table
-        slots = tuple(_slot(sources, scan, order, table) for sources in feed.arguments)
-        yield _Recipe(place, order, slots)
-    if not columns:
-        yield _Recipe(None, (), tuple(_slot(sources, None, (), None) for sources in feed.arguments))
-
-
-def _slot(sources: Sources, scan: ScanId | None, order: Order, table: Table | None) -> _Slot:
-    for source in sources:
-        if isinstance(source, Column) and source.scan == scan and source.order == order and table is not None:
-            if source.column >= 0:
-                return _Slot(source.column)
-            return _Slot(table.key_columns[0]) if table.key_kind != "clustered" else _Slot()
-    constants = tuple(source for source in sources if not isinstance(source, Column))
-    return _Slot(sources=constants if len(constants) == 1 == len(sources) else ())
+    position: int = 0
+    """Those before it."""
+    count: int = 0
+    """How many there were at that time."""
 
 
 class _State:
     """What is known of one scan of the running statement."""
 
-    __slots__ = ("asked", "positions", "rows", "seen", "sorted", "step")
+    __slots__ = ("asked", "rows", "seen", "sorted", "step", "used")
 
-    def __init__(self, step: _Step) -> None:
+    def __init__(self, step: Step) -> None:
         self.step = step
         self.asked: set[Arguments] = set()
         """For these arguments the transaction's cache has the answer."""
         self.rows: list[Row] = []
         self.seen: set[bytes] = set()
         self.sorted: dict[Order, list[Row]] = {}
-        self.positions: dict[tuple[_Recipe, Arguments], tuple[int, int]] = {}
-        """How many rows of the feeding scan have been used, and how many there were."""
+        self.used: dict[tuple[Recipe, Arguments], _Used] = {}
 
     def key(self, arguments: Arguments) -> Arguments:
         """The arguments as something that can be looked up."""
@@ -287,7 +189,7 @@ class _State:
                 self.seen.add(key)
                 self.rows.append(row)
 
-    def in_order(self, order: Order) -> list[Row]:
+    def in_order(self, order: Order | None) -> list[Row]:
         if not order:
             return self.rows
         known = self.sorted.get(order)
@@ -305,6 +207,8 @@ class _Batch:
     searches: list[tuple[_State, Search]] = field(default_factory=list)
     rows: dict[int, list[list[Any]]] = field(default_factory=dict)
     """By step: the rows that it will bring, as far as equalities tell, `_MISSING` elsewhere."""
+    begin: dict[int, int] = field(default_factory=dict)
+    """By step: the place of the row that is being joined, before which nothing will be asked for."""
     guesses: int = 0
 
     @property
@@ -315,11 +219,12 @@ class _Batch:
 class _Run:
     """One statement that is running."""
 
-    def __init__(self, session: Session, program: _Program, parameters: Parameters) -> None:
+    def __init__(self, session: Session, program: Program, parameters: Parameters) -> None:
         self._session = session
         self._program = program
         self._parameters = parameters
         self._states = [_State(step) for step in program.steps]
+        self._enough = self._rows_enough()
         self.is_foreign = False
         """A scan was started that the program does not have."""
 
@@ -344,41 +249,79 @@ class _Run:
             return
         for other, step in enumerate(self._program.steps):
             for recipe in step.recipes:
-                self._guess(batch, other, recipe, key if other == place else None)
+                if recipe.source is None:
+                    self._guess_once(batch, other, recipe)
+                else:
+                    self._guess(batch, other, recipe, recipe.source, key if other == place else None)
         self._session.transaction.load(keys=batch.keys, scans=batch.scans)
         for found, searched in batch.searches:
             if found.step.feeds:
                 found.learn(known_rows(found.step.table, self._session, searched) or [])
 
-    def _guess(self, batch: _Batch, place: int, recipe: _Recipe, current: Arguments | None) -> None:
-        """Add what a scan will be asked for, by one recipe.
+    def _guess_once(self, batch: _Batch, place: int, recipe: Recipe) -> None:
+        """Add a scan that no other one feeds."""
+        arguments = self._template(recipe, None)
+        if arguments is not None:
+            self._add(batch, place, self._states[place].key(arguments))
+
+    def _guess(
+        self, batch: _Batch, place: int, recipe: Recipe, source: int, current: Arguments | None
+    ) -> None:
+        """Add what a scan will be asked for with the rows of another one.
 
         `current` are its arguments now, if this scan is the one that starts: what is no column of
-        the feeding scan's row will stay as it is there.
+        those rows will stay as it is there.
         """
-        state = self._states[place]
         template = self._template(recipe, current)
         if template is None:
             return
-        if recipe.source is None:
-            self._add(batch, place, state.key(template))
-            return
         columns = [(at, slot.column) for at, slot in enumerate(recipe.slots) if slot.column >= 0]
-        rows = self._states[recipe.source].in_order(recipe.order)
-        used = recipe, template
-        position, count = state.positions.get(used, (0, 0))
-        if recipe.order and count != len(rows):
+        state, rows = self._states[place], self._states[source].in_order(recipe.order)
+        used = state.used.setdefault((recipe, template), _Used())
+        if recipe.order and used.count != len(rows):
             # The rows that have come since may lie between those that were used.
-            position = 0
-        while position < len(rows) and batch.room > 0 and batch.guesses < _MOST_GUESSES:
-            self._add(batch, place, _filled(template, columns, rows[position]))
-            position += 1
-        state.positions[used] = position, len(rows)
-        for row in batch.rows.get(recipe.source, ()):
+            used.position = 0
+        if current is not None and recipe.order is not None:
+            self._find_place(batch, recipe, used, _index(rows, columns, current))
+        used.position = max(used.position, batch.begin.get(source, 0))
+        end = len(rows)
+        if self._enough is not None and not self._program.sparse and recipe.order is not None:
+            end = min(end, used.position + self._enough)
+        while used.position < end and batch.room > 0 and batch.guesses < _MOST_GUESSES:
+            self._add(batch, place, _filled(template, columns, rows[used.position]))
+            used.position += 1
+        used.count = len(rows)
+        for row in batch.rows.get(source, ()):
             if batch.room > 0 and all(row[column] is not _MISSING for _, column in columns):
                 self._add(batch, place, _filled(template, columns, row))
 
-    def _template(self, recipe: _Recipe, current: Arguments | None) -> Arguments | None:
+    def _find_place(self, batch: _Batch, recipe: Recipe, used: _Used, here: int | None) -> None:
+        """Begin with the row that is being joined: those before it have been passed over."""
+        if used.count:
+            self._program.sparse = True
+        if here is None:
+            return
+        if here < used.position:
+            # They do not come in the order that was expected.
+            used.position = 0
+        elif recipe.source is not None:
+            batch.begin[recipe.source] = here
+
+    def _rows_enough(self) -> int | None:
+        """How many rows LIMIT lets through; None where that is not known."""
+        if not self._program.limits:
+            return None
+        counts = [[self._count(s) for s in of] for of in (self._program.limits, self._program.offsets)]
+        if any(min(each, default=0) < 0 for each in counts):
+            return None
+        return sum(max(each, default=0) for each in counts)
+
+    def _count(self, sources: Sources) -> int:
+        """-1: not known, or no limit."""
+        value = self._value(next(iter(sources))) if len(sources) == 1 else None
+        return value if isinstance(value, int) else -1
+
+    def _template(self, recipe: Recipe, current: Arguments | None) -> Arguments | None:
         """The arguments but for those that a row gives; None if one is not known."""
         template: list[Any] = []
         for at, slot in enumerate(recipe.slots):
@@ -436,13 +379,21 @@ class _Run:
             state.learn(known_rows(step.table, self._session, searched) or [])
         return missing
 
-    def _is_modest(self, step: _Step, searched: Search, count: int, batch: _Batch) -> bool:
+    def _is_modest(self, step: Step, searched: Search, count: int, batch: _Batch) -> bool:
         """Whether it may be fetched on a guess."""
         if count > batch.room:
             return False
         if step.plan.equal and searched.exact:
             return True
         return self._session.row_count(step.table) <= _SMALL_TABLE
+
+
+def _index(rows: Sequence[Row], columns: list[tuple[int, int]], arguments: Arguments) -> int | None:
+    """The first row that gives these arguments."""
+    for place, row in enumerate(rows):
+        if all(row[column] == arguments[at] for at, column in columns):
+            return place
+    return None
 
 
 def _filled(template: Arguments, columns: list[tuple[int, int]], row: Sequence[Any]) -> Arguments:
@@ -452,7 +403,7 @@ def _filled(template: Arguments, columns: list[tuple[int, int]], row: Sequence[A
     return tuple(arguments)
 
 
-def _foreseen(step: _Step, arguments: Arguments) -> list[list[Any]]:
+def _foreseen(step: Step, arguments: Arguments) -> list[list[Any]]:
     """What is known of the rows that a scan will bring: the columns that are looked for by equality."""
     table, plan = step.table, step.plan
     ordinals = plan.path.columns[: len(plan.equal)]

@@ -12,6 +12,7 @@ for everything else the write buffer is the transaction.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ from rome.transaction import SchemaChanged, Transaction
 Parameters = Sequence[Any] | Mapping[str, Any]
 Description = tuple[tuple[str, str | None], ...]
 
+_IN_SUBQUERY = re.compile(r"\bIN\s*(\(\s*(SELECT|WITH|VALUES)\b|[^\s(])", re.IGNORECASE)
 _WRITES = frozenset(["insert", "replace", "update", "delete"])
 
 
@@ -66,6 +68,8 @@ class Processor:
         self._shared = shared
         self.db = apsw.Connection(":memory:", statementcachesize=512)
         self.db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 1)
+        # Otherwise `LIMIT ?` is compiled anew for each value, which takes ten times as long as running it.
+        self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         self.session = Session(store.characteristics.remote)
         self.session.counts = shared.counts
         self.schema = Schema(shared, self.session, self.db)
@@ -186,7 +190,7 @@ class Processor:
         def run() -> Result:
             total = Result(changed=0)
             with _Atomic(self, keep_rows_before=True):
-                self.session.statement = _context(statement, expected=len(batches))
+                self.session.statement = _context(statement, sql, expected=len(batches))
                 for parameters in batches:
                     one = self._write(statement, sql, parameters)
                     total.changed += max(0, one.changed)
@@ -199,8 +203,14 @@ class Processor:
         """Run; once more if it turned out, before anything was seen, that the schema is a newer one."""
         for _ in range(20):
             try:
-                result: Result = run()
-                return result
+                try:
+                    result: Result = run()
+                    return result
+                except apsw.SQLError:
+                    # "no such table" may be said of a schema that nobody has checked yet.
+                    if not self.session.transaction.has_read:
+                        self.session.transaction.get(schema_key())
+                    raise
             except SchemaChanged:
                 if self.session.transaction.buffer.mark():
                     raise Conflict([schema_key()]) from None
@@ -213,7 +223,7 @@ class Processor:
         raise Conflict([schema_key()])
 
     def _dispatch(self, statement: Statement, sql: str, parameters: Parameters) -> Result:
-        self.session.statement = _context(statement)
+        self.session.statement = _context(statement, sql)
         if statement.is_ddl:
             return self._ddl(statement, sql)
         if statement.verb == "pragma":
@@ -365,9 +375,12 @@ class _Atomic:
             self._processor.session.transaction.buffer.rollback_to(self._mark)
 
 
-def _context(statement: Statement, expected: int = 1) -> StatementContext:
+def _context(statement: Statement, sql: str, expected: int = 1) -> StatementContext:
     return StatementContext(
-        given=statement.insert_columns, has_limit=statement.has_limit, rows_expected=expected
+        given=statement.insert_columns,
+        has_limit=statement.has_limit,
+        in_subquery=_IN_SUBQUERY.search(sql) is not None,
+        rows_expected=expected,
     )
 
 

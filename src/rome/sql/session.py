@@ -24,6 +24,7 @@ class StatementContext:
     given: tuple[str, ...] | None = None
     """The columns that INSERT names; None: all of them."""
     has_limit: bool = False
+    in_subquery: bool = False
     rows_expected: int = 1
     """How many rows INSERT is about to write, as far as is known."""
     collect: bool = False
@@ -81,6 +82,10 @@ class Session:
     @property
     def has_limit(self) -> bool:
         return self.statement.has_limit
+
+    @property
+    def in_subquery(self) -> bool:
+        return self.statement.in_subquery
 
     # Rows
 
