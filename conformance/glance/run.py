@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,8 @@ class Run:
         if self.store in ("sqlite", "memory"):
             connection = {"sqlite": "sqlite://", "memory": "rome+memory://"}[self.store]
         more = ["--redis-port", str(self.redis_port)] if self.redis_port else []
-        with self.log.with_name(f"{self.log.name}.{name}").open("w") as errors:
-            return subprocess.Popen(
+        with self.log.open("a") as errors:
+            worker = subprocess.Popen(
                 worker_command(self.store, self.folder, *more),
                 cwd=self.workspace,
                 env=environment(connection),
@@ -159,6 +160,10 @@ class Run:
                 stderr=errors,
                 text=True,
             )
+        assert worker.stdout is not None
+        if worker.stdout.readline() != "ready\n":
+            raise SystemExit(f"Glance's tests cannot be run:\n{self.log.read_text()[-3000:]}")
+        return worker
 
     def drive(self) -> None:
         """Feed one worker with tests until none is left; replace it when it dies or hangs."""
@@ -202,15 +207,16 @@ def run_suite(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rome-glance-")))
         port = stack.enter_context(redis_server()) if store == "redis" else None
         log = build / f"{suite}-{store}.log"
+        log.unlink(missing_ok=True)
         run = Run(store, suite, workspace, folder, port, log)
         for name in names:
             run.waiting.put(name)
-        threads = [threading.Thread(target=run.drive) for _ in range(min(workers, len(names)))]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(0.5)
-            show_progress(suite, store, run.outcomes, len(names), begun)
+        with ThreadPoolExecutor(workers) as threads:
+            driving = [threads.submit(run.drive) for _ in range(min(workers, len(names)))]
+            while wait(driving, timeout=0.5).not_done:
+                show_progress(suite, store, run.outcomes, len(names), begun)
+        for drive in driving:
+            drive.result()
         show_progress(suite, store, run.outcomes, len(names), begun, last=True)
         retry(run)
     (build / f"{suite}-{store}-last.json").write_text(json.dumps(run.outcomes, indent=1))

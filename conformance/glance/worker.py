@@ -9,6 +9,8 @@ imported as they were installed; all that differs between two runs is the URL of
                            setUp: that URL is replaced where it is handed to oslo.config
     functional.db's        get theirs from oslo.db's provisioning of test databases, which is given a
     migrations             back end of type "sqlite" whose databases are the store's
+
+A test that connects to any other database than the one it was given has failed.
 """
 
 from __future__ import annotations
@@ -45,10 +47,15 @@ def main() -> None:
         for test in flatten(found):
             print(test.id(), file=answers)
         return
-    if arguments.store != "sqlite":
-        redirect(arguments.store, arguments.folder, arguments.redis_port)
+    print("ready", file=answers)
+    connected = record_connections()
+    wanted = "sqlite" if arguments.store == "sqlite" else "rome"
     for line in sys.stdin:
-        print(json.dumps(run(line.strip())), file=answers)
+        connected.clear()
+        result = run(line.strip())
+        if connected - {wanted}:
+            result.update(outcome="failed", detail=f"it connected to {', '.join(sorted(connected))}")
+        print(json.dumps(result), file=answers)
 
 
 def flatten(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
@@ -76,7 +83,9 @@ def redirect(store: str, folder: Path, redis_port: int | None) -> None:
 
     BaseTestCase.config = config
 
-    class Databases(provision.SQLiteBackendImpl):  # type: ignore[misc]
+    sqlite: Any = type(provision.BackendImpl.impl("sqlite"))
+
+    class Databases(sqlite):  # type: ignore[misc]
         """A new name is a new, empty database; the run's folder or server takes them all away."""
 
         def provisioned_database_url(self, base_url: Any, ident: str) -> Any:
@@ -94,6 +103,20 @@ def redirect(store: str, folder: Path, redis_port: int | None) -> None:
     backend = provision.Backend("sqlite", database_url(store, folder, f"admin{os.getpid()}", redis_port))
     backend.impl = Databases("sqlite")
     provision.Backend.backends_by_database_type["sqlite"] = backend
+
+
+def record_connections() -> set[str]:
+    """The set that will hold the kind of every database that is connected to."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    kinds: set[str] = set()
+
+    def record(connection: Any, *branch: Any) -> None:
+        kinds.add(connection.engine.url.get_backend_name())
+
+    event.listen(Engine, "engine_connect", record)
+    return kinds
 
 
 def run(name: str) -> dict[str, Any]:
