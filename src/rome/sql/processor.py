@@ -22,7 +22,7 @@ import apsw
 from rome.errors import Conflict
 from rome.records.keys import schema_key
 from rome.records.rows import Value
-from rome.sql import pragmas, returning
+from rome.sql import explain, pragmas, returning
 from rome.sql.errors import NotSupported
 from rome.sql.keyset import find as find_keyset
 from rome.sql.schema import Schema
@@ -240,7 +240,11 @@ class Processor:
             self._refuse_generated(statement, sql, parameters)
             with _Atomic(self):
                 return self._write(statement, sql, parameters)
-        return self._read(sql, parameters)
+        result = self._read(sql, parameters)
+        if statement.verb == "explain":
+            names = [table.name for table in self.schema.catalog.tables.values()]
+            result.rows = explain.plainly(result.rows, names)
+        return result
 
     def _read(self, sql: str, parameters: Parameters) -> Result:
         keyset = find_keyset(sql) if " OR " in sql or " or " in sql else None

@@ -1,0 +1,89 @@
+"""The stores under the SQL suite: every test that asks for `url` or `engine` runs on each of them.
+
+    url       the database under test
+    engine    SQLAlchemy's view of it; its DBAPI connections by `connect()`
+    open_engine, connect   more of them, as other processes would have them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy.engine import Engine
+
+import rome
+from rome.dbapi import Connection
+from tests.servers import RedisServer
+
+KINDS = ("memory", "lmdb", "redis")
+
+_serial = count()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A durable Redis for one test, which may stop it or let it hang."""
+    with RedisServer(appendonly=True) as server:
+        yield server
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    name = f"sql{next(_serial)}"
+    if request.param == "memory":
+        return f"rome+memory://{name}"
+    if request.param == "lmdb":
+        return f"rome+lmdb://{tmp_path / name}"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url(name)
+
+
+@pytest.fixture
+def open_engine(request: pytest.FixtureRequest) -> Iterator[Callable[..., Engine]]:
+    """Open engines; on the database under test unless another URL is given."""
+    engines: list[Engine] = []
+
+    def make(url: str | None = None, **options: Any) -> Engine:
+        engines.append(sqlalchemy.create_engine(url or request.getfixturevalue("url"), **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+        rome.store_of(engine).close()
+
+
+@pytest.fixture
+def engine(open_engine: Callable[..., Engine]) -> Engine:
+    return open_engine()
+
+
+@pytest.fixture
+def connect(engine: Engine) -> Iterator[Callable[..., Connection]]:
+    """Open DBAPI connections on the engine's store."""
+    connections: list[Connection] = []
+
+    def make(**options: Any) -> Connection:
+        with engine.connect():  # SQLAlchemy's first connection opens the store
+            connections.append(Connection(rome.store_of(engine), **options))
+        return connections[-1]
+
+    yield make
+    for connection in connections:
+        connection.close()
+
+
+@pytest.fixture
+def connection(connect: Callable[..., Connection]) -> Connection:
+    return connect()
