@@ -42,18 +42,22 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             ordered = options.get("sort_by_parameter_order", False)
             return statement.returning(*returning, sort_by_parameter_order=ordered)
 
+    session.config.pluginmanager.register(SecondSchema())
     start_sqlalchemy(session)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+class SecondSchema:
     """Sixteen tests use the second schema without asking, as the others do, whether there is one."""
-    from requirements import UNSUPPORTED, on_rome
-    from sqlalchemy.testing import config
 
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    wanted = parameters.get("use_schema") is True or parameters.get("use_schema_fixture") is True
-    if wanted and on_rome(config):
-        item.add_marker(pytest.mark.skip(reason=f"rome: schemas: {UNSUPPORTED['schemas']}"))
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        from requirements import UNSUPPORTED, on_rome
+        from sqlalchemy.testing import config
+
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        wanted = parameters.get("use_schema") is True or parameters.get("use_schema_fixture") is True
+        if wanted and on_rome(config):
+            pytest.skip(f"rome: schemas: {UNSUPPORTED['schemas']}")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -71,7 +71,11 @@ def run_suite(python: Path, build: Path, file: str, store: str, keyword: str | N
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rome-suite-")))
         port = stack.enter_context(redis_server()) if store == "redis" else None
         # Like stock SQLite, the suites run without enforcing foreign keys.
-        url = "sqlite://" if store == "sqlite" else database_url(store, folder, "suite", port) + "?foreign_keys=off"
+        url = (
+            "sqlite://"
+            if store == "sqlite"
+            else database_url(store, folder, "suite", port) + "?foreign_keys=off"
+        )
         shutil.copy(HERE / "setup.cfg", folder)  # SQLAlchemy 1.4 looks for it where it runs
         command = [str(python), "-m", "pytest", str(HERE / file), "--dburi", url]
         command += ["-c", str(HERE / "setup.cfg"), "--rootdir", str(HERE)]
