@@ -260,7 +260,7 @@ class _Machine:
     def _Rowid(self, cursor: int, register: int, *_: object) -> None:
         self._VColumn(cursor, -1, register, None)
 
-    def _VInitIn(self, cursor: int, _: int, register: int, __: object) -> None:
+    def _VInitIn(self, cursor: int, register: int, *_: object) -> None:
         members = self._contents(cursor).fields[:1]
         self._set(register, frozenset([Members(members[0])]) if members else UNKNOWN)
 
