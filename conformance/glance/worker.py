@@ -47,6 +47,8 @@ def main() -> None:
         for test in flatten(found):
             print(test.id(), file=answers)
         return
+    if arguments.store != "sqlite":
+        redirect(arguments.store, arguments.folder, arguments.redis_port)
     print("ready", file=answers)
     connected = record_connections()
     wanted = "sqlite" if arguments.store == "sqlite" else "rome"
