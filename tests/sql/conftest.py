@@ -1,13 +1,15 @@
 """The stores under the SQL suite: every test that asks for `url` or `engine` runs on each of them.
 
     url       the database under test
-    engine    SQLAlchemy's view of it; its DBAPI connections by `connect()`
-    open_engine, connect   more of them, as other processes would have them
+    engine    SQLAlchemy's view of it
+    open_engine, connect   more engines on it, and DBAPI connections, as other processes would have them
+    open_url  an engine on any URL
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -50,18 +52,24 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def open_engine(request: pytest.FixtureRequest) -> Iterator[Callable[..., Engine]]:
-    """Open engines; on the database under test unless another URL is given."""
+def open_url() -> Iterator[Callable[..., Engine]]:
+    """Open engines on any URL; all is closed when the test is over."""
     engines: list[Engine] = []
 
-    def make(url: str | None = None, **options: Any) -> Engine:
-        engines.append(sqlalchemy.create_engine(url or request.getfixturevalue("url"), **options))
+    def make(url: str, **options: Any) -> Engine:
+        engines.append(sqlalchemy.create_engine(url, **options))
         return engines[-1]
 
     yield make
     for engine in engines:
         engine.dispose()
         rome.store_of(engine).close()
+
+
+@pytest.fixture
+def open_engine(url: str, open_url: Callable[..., Engine]) -> Callable[..., Engine]:
+    """Open another engine on the database under test."""
+    return partial(open_url, url)
 
 
 @pytest.fixture

@@ -284,6 +284,19 @@ class Catalog:
                 found.setdefault(foreign_key.parent.lower(), []).append((table, foreign_key))
         return {name: tuple(pairs) for name, pairs in found.items()}
 
+    def cyclic(self, table: Table) -> bool:
+        """Whether foreign keys lead from this table's children back to it."""
+        seen: set[str] = set()
+        waiting = [table]
+        while waiting:
+            for child, _ in self.references.get(waiting.pop().name.lower(), ()):
+                if child is table:
+                    return True
+                if child.name not in seen:
+                    seen.add(child.name)
+                    waiting.append(child)
+        return False
+
     def parent_columns(self, parent: Table, foreign_key: ForeignKey) -> tuple[int, ...] | None:
         """The ordinals in the parent that a foreign key refers to; None if there are none such."""
         if foreign_key.parent_columns is None:

@@ -2,9 +2,7 @@
 
 An INSERT or UPDATE has to know whether its unique keys are free, and whether the parents of its
 foreign keys are there. What the transaction knows already is decided at once; the rest is noted
-here, and asked for in one go when the statement (or the batch of an executemany) is over. Each
-note remembers the mark of the write buffer before its row, so that the rows before the offending
-one stay, as they do in SQLite.
+here, and asked for in one go when the statement (or the batch of an executemany) is over.
 
 Each check also leaves a note for COMMIT (see rome.transaction): another transaction may have got
 there first in the meantime.
@@ -25,7 +23,6 @@ FOREIGN_KEY_VIOLATION = "FOREIGN KEY constraint failed"
 class _Claim:
     key: bytes
     message: str
-    mark: int
 
 
 class PendingChecks:
@@ -36,7 +33,7 @@ class PendingChecks:
         self._claims: list[_Claim] = []
         self._parents: dict[bytes, bytes] = {}
 
-    def claim(self, key: bytes, witness: bytes, message: str, mark: int) -> None:
+    def claim(self, key: bytes, witness: bytes, message: str) -> None:
         """`key` must be free; `witness` is the row's key. Raises at once where it is known not to be."""
         transaction = self._transaction
         written, value = transaction.buffer.written(key)
@@ -49,7 +46,7 @@ class PendingChecks:
             if transaction.stored(key):
                 raise apsw.ConstraintError(message)
             return
-        self._claims.append(_Claim(key, message, mark))
+        self._claims.append(_Claim(key, message))
 
     def claim_now(self, key: bytes) -> bool:
         """Whether `key` is free, for OR IGNORE and OR REPLACE, which have to know."""
@@ -65,7 +62,7 @@ class PendingChecks:
         return [claim.key for claim in self._claims] + unwritten
 
     def finish(self) -> None:
-        """Decide everything. Raises `apsw.ConstraintError`, having undone from the offending row on."""
+        """Decide everything. Raises `apsw.ConstraintError`."""
         if not self._claims and not self._parents:
             return
         transaction = self._transaction
@@ -74,7 +71,6 @@ class PendingChecks:
         parents, self._parents = self._parents, {}
         for claim in claims:
             if transaction.stored(claim.key):
-                transaction.buffer.rollback_to(claim.mark)
                 raise apsw.ConstraintError(claim.message)
         for key, child in parents.items():
             if not transaction.present(key):

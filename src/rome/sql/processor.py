@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,19 +186,40 @@ class Processor:
         return self._once_or_twice(lambda: self._dispatch(statement, sql, parameters))
 
     def execute_many(self, statement: Statement, sql: str, batches: Sequence[Parameters]) -> Result:
-        """Run an INSERT, UPDATE or DELETE for each set of parameters; checks wait for the last one."""
+        """Run an INSERT, UPDATE or DELETE for each set of parameters, each of them a statement of its own.
+
+        Where no set can see what another did, their checks wait for the last one, in one round trip. If
+        one of them then fails, all are undone and run again one by one: those before it stay, as in sqlite3.
+        """
 
         def run() -> Result:
-            total = Result(changed=0)
-            with _Atomic(self, keep_rows_before=True):
-                self.session.statement = _context(statement, sql, expected=len(batches))
-                for parameters in batches:
-                    one = self._write(statement, sql, parameters)
-                    total.changed += max(0, one.changed)
-                    total.last_row_id = one.last_row_id
-            return total
+            if len(batches) > 1 and self._checks_can_wait(statement, sql):
+                try:
+                    with _Atomic(self):
+                        return self._write_each(statement, sql, batches)
+                except apsw.Error:
+                    pass
+            return self._write_each(statement, sql, batches, atomic=True)
 
         return self._once_or_twice(run)
+
+    def _checks_can_wait(self, statement: Statement, sql: str) -> bool:
+        """Whether a set of parameters cannot see the rows, or the cascades, of the sets before it."""
+        table = self.schema.catalog.table(statement.table or "")
+        return table is not None and not self.schema.catalog.cyclic(table) and "SELECT" not in sql.upper()
+
+    def _write_each(
+        self, statement: Statement, sql: str, batches: Sequence[Parameters], atomic: bool = False
+    ) -> Result:
+        total = Result(changed=0)
+        self.session.statement = _context(statement, sql, expected=len(batches))
+        for parameters in batches:
+            self._refuse_generated(statement, sql, parameters)
+            with _Atomic(self) if atomic else nullcontext():
+                one = self._write(statement, sql, parameters)
+            total.changed += max(0, one.changed)
+            total.last_row_id = one.last_row_id
+        return total
 
     def _once_or_twice(self, run: Any) -> Result:
         """Run; once more if it turned out, before anything was seen, that the schema is a newer one."""
@@ -351,32 +373,26 @@ class Processor:
 class _Atomic:
     """All of a statement or nothing of it, its checks at the end included."""
 
-    def __init__(self, processor: Processor, keep_rows_before: bool = False) -> None:
+    def __init__(self, processor: Processor) -> None:
         self._processor = processor
-        self._keep = keep_rows_before
         self._mark = processor.session.transaction.buffer.mark()
 
     def __enter__(self) -> None:
         return
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        writer = self._processor.writer
         if error is None:
             try:
-                writer.finish_statement()
-            except apsw.ConstraintError:
-                self._undo(self._keep)
-                raise
+                self._processor.writer.finish_statement()
             except BaseException:
-                self._undo(False)
+                self._undo()
                 raise
         else:
-            self._undo(False)
+            self._undo()
 
-    def _undo(self, keep: bool) -> None:
+    def _undo(self) -> None:
         self._processor.writer.discard_statement()
-        if not keep:
-            self._processor.session.transaction.buffer.rollback_to(self._mark)
+        self._processor.session.transaction.buffer.rollback_to(self._mark)
 
 
 def _context(statement: Statement, sql: str, expected: int = 1) -> StatementContext:

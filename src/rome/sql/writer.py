@@ -89,7 +89,6 @@ class Writer:
 
     def insert(self, table: Table, fields: Row, rowid: int | None, conflict: int) -> tuple[bytes, Row]:
         """Insert a row; `fields` hold NULL where a value was not given."""
-        mark = self._session.transaction.buffer.mark()
         mode = _MODES[conflict]
         given = self._given_columns(table)
         key_ordinal = table.key_columns[0]
@@ -113,7 +112,7 @@ class Writer:
         if blind:
             self._session.transaction.expect_absent(key)
         claims = [] if blind else [(None, key)]
-        self._claim(table, key, claims + _unique(entries, row, table), mode, mark)
+        self._claim(table, key, claims + _unique(entries, row, table), mode)
         self._write(table, key, row, entries)
         self._session.transaction.buffer.add(table.count_key, 1)
         if self.foreign_keys and table.foreign_keys:
@@ -174,7 +173,6 @@ class Writer:
 
     def _change(self, table: Table, key: bytes, row: Row, changes: dict[int, Value], mode: str) -> None:
         transaction = self._session.transaction
-        mark = transaction.buffer.mark()
         fields = [changes.get(ordinal, value) for ordinal, value in enumerate(row)]
         width = len(table.columns)
         own = tuple(ordinal for ordinal in range(width) if ordinal not in table.generated)
@@ -186,7 +184,7 @@ class Writer:
         moved = new_key != key
         claims: list[tuple[Index | None, bytes]] = [(None, new_key)] if moved else []
         claims += [claim for claim in _unique(after, new, table) if claim[1] not in kept]
-        self._claim(table, new_key, claims, mode, mark)
+        self._claim(table, new_key, claims, mode)
         remaining = {entry_key for _, entry_key in after}
         for entry_key in kept - remaining:
             transaction.delete(entry_key)
@@ -225,7 +223,7 @@ class Writer:
         return entries
 
     def _claim(
-        self, table: Table, key: bytes, claims: list[tuple[Index | None, bytes]], mode: str, mark: int
+        self, table: Table, key: bytes, claims: list[tuple[Index | None, bytes]], mode: str
     ) -> None:
         if mode in ("IGNORE", "REPLACE"):
             self._session.transaction.load(presence=[claimed for _, claimed in claims])
@@ -238,7 +236,7 @@ class Writer:
                     self._replace(table, index, claimed)
             return
         for index, claimed in claims:
-            self.checks.claim(claimed, key, table.unique_violation(index), mark)
+            self.checks.claim(claimed, key, table.unique_violation(index))
 
     def _replace(self, table: Table, index: Index | None, claimed: bytes) -> None:
         """OR REPLACE: the row that holds this key makes way."""
