@@ -97,7 +97,7 @@ class Writer:
             if rowid is not None:
                 fields[key_ordinal] = rowid
             if fields[key_ordinal] is None:
-                fields[key_ordinal] = self._next_number(table)
+                fields[key_ordinal] = self._next_number(table, fields, given)
                 blind = True
                 if given is not None and key_ordinal not in given:
                     given = (*given, key_ordinal)
@@ -105,7 +105,7 @@ class Writer:
         if table.key_kind == "rowid" and not blind:
             self._own_number(table, row[key_ordinal])
         elif table.key_kind == "hidden":
-            row.append(self._next_number(table))
+            row.append(self._next_number(table, row, None))
             blind = True
         key = table.row_key(row)
         entries = self._entries(table, row)
@@ -301,16 +301,43 @@ class Writer:
 
     # Numbers
 
-    def _next_number(self, table: Table) -> int:
+    def _next_number(self, table: Table, fields: Row, given: tuple[int, ...] | None) -> int:
         counter = table.sequence_key
         number = self._sequences.take(counter)
         if number is None:
             count = self._sequences.wanted(self._session.statement.rows_expected)
-            first = self._session.transaction.load(
-                presence=self.checks.wanted(), allocate={counter: count}
-            )[counter]
+            presence = self.checks.wanted() + self._foreseen(table, fields, given)
+            first = self._session.transaction.load(presence=presence, allocate={counter: count})[counter]
             number = self._sequences.reserve(counter, first, count)
         return number
+
+    def _foreseen(self, table: Table, fields: Row, given: tuple[int, ...] | None) -> list[bytes]:
+        """What this row will have looked up, as far as its number has no part in it."""
+        if table.needs_sqlite:
+            return []
+        width = len(table.columns)
+        numbered = fields[:width]
+        if table.key_kind == "rowid":
+            numbered[table.key_columns[0]] = 0
+        try:
+            row = self._kept_plainly(table, numbered, given, None)
+        except apsw.ConstraintError:
+            return []  # to be said in due course, perhaps under OR IGNORE
+        if row is None:
+            return []
+        found = []
+        for index in table.indexes:
+            values = [row[ordinal] for ordinal in index.columns]
+            plain = index.unique and not index.computed and None not in values
+            if plain and not set(index.columns) & set(table.key_columns):
+                found.append(table.index_layouts[index.id].encode(values))
+        if self.foreign_keys:
+            for foreign_key in table.foreign_keys:
+                if not foreign_key.deferred and not set(foreign_key.columns) & set(table.key_columns):
+                    parent = self.references.parent_key(table, foreign_key, row)
+                    if parent is not None and not self._session.transaction.buffer.written(parent)[0]:
+                        found.append(parent)
+        return found
 
     def _own_number(self, table: Table, number: Value) -> None:
         if isinstance(number, int) and number > 0:
