@@ -19,7 +19,7 @@ from rome.sql.planner import Planner
 from rome.sql.scans import KeyedRow, scan_rows
 from rome.sql.session import Prefetcher, Session
 from rome.sql.shadow import quote
-from rome.sql.writer import Writer
+from rome.sql.writer import RowIgnored, Writer
 
 
 def declaration(table: Table) -> str:
@@ -67,7 +67,11 @@ class VirtualTable:
         return number
 
     def UpdateInsertRow(self, rowid: int | None, fields: tuple[Any, ...]) -> int | None:
-        key, row = self._writer.insert(self.table, list(fields), rowid, self._db.vtab_on_conflict())
+        try:
+            key, row = self._writer.insert(self.table, list(fields), rowid, self._db.vtab_on_conflict())
+        except RowIgnored:
+            self.session.statement.ignored += 1
+            return self._db.last_insert_rowid()
         return self.rowid_of(key, row) if rowid is None else None
 
     def UpdateDeleteRow(self, rowid: int) -> None:
@@ -75,7 +79,10 @@ class VirtualTable:
 
     def UpdateChangeRow(self, rowid: int, new_rowid: int, fields: tuple[Any, ...]) -> None:
         moved = new_rowid if new_rowid != rowid else None
-        self._writer.update(self.table, self.key_of(rowid), fields, moved, self._db.vtab_on_conflict())
+        try:
+            self._writer.update(self.table, self.key_of(rowid), fields, moved, self._db.vtab_on_conflict())
+        except RowIgnored:
+            self.session.statement.ignored += 1
 
 
 class ScanCursor:

@@ -288,8 +288,9 @@ class Processor:
             if table is None:
                 return self._read(sql, parameters)
             return self.returning.run(table, statement, sql, parameters, self._read, self.writer.finish_statement)
+        self.session.statement.ignored = 0
         result = self._read(sql, parameters)
-        result.changed = self.db.changes()
+        result.changed = self.db.changes() - self.session.statement.ignored
         if statement.verb in ("insert", "replace"):
             result.last_row_id = self.db.last_insert_rowid()
         return result

@@ -65,7 +65,7 @@ class Returning:
         context.collect = True
         context.collected = []
         execute(head, for_head)
-        changed, last = self._db.changes(), self._db.last_insert_rowid()
+        changed, last = self._db.changes() - context.ignored, self._db.last_insert_rowid()
         finish()
         context.collect = False
         self.rows = context.collected

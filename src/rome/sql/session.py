@@ -27,6 +27,8 @@ class StatementContext:
     in_subquery: bool = False
     rows_expected: int = 1
     """How many rows INSERT is about to write, as far as is known."""
+    ignored: int = 0
+    """How many rows OR IGNORE left out. SQLite, which is told of no error, has counted them."""
     collect: bool = False
     """RETURNING: keep the rows that are written."""
     collected: list[tuple[bytes, Row]] = field(default_factory=list)

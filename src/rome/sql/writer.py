@@ -36,6 +36,10 @@ _MODES: Final = {
 Entry = tuple[Index, bytes]
 
 
+class RowIgnored(Exception):
+    """OR IGNORE: the row breaks a constraint and is to be left as it is."""
+
+
 class Writer:
     """The writes of one connection's statements."""
 
@@ -231,7 +235,7 @@ class Writer:
                 if self.checks.claim_now(claimed):
                     self._session.transaction.note(claimed, claimed, table.unique_violation(index))
                 elif mode == "IGNORE":
-                    raise apsw.ConstraintError(table.unique_violation(index))
+                    raise RowIgnored
                 else:
                     self._replace(table, index, claimed)
             return
@@ -275,7 +279,7 @@ class Writer:
         ordinals = range(len(table.columns)) if given is None else given
         kept = self._shadow().keep(table, mode, tuple(ordinals), [fields[ordinal] for ordinal in ordinals])
         if kept is None:
-            raise apsw.ConstraintError(f"constraint failed: {table.name}")
+            raise RowIgnored
         return kept
 
     def _kept_plainly(

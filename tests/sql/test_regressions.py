@@ -1,0 +1,42 @@
+"""What the differential test has found, each in its smallest form, beside SQLite."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import rome.dbapi
+from tests.differential.programs import Program, Step
+from tests.differential.running import Reference, check_indexes
+
+_serial = count()
+
+
+def agree(*statements: str | tuple[Any, ...], tables: str = "t", ordered: bool = True) -> None:
+    """Run statements (with their parameters behind them) on SQLite and on a store, with the same results.
+
+    In the end the tables (names parted by spaces) and their index entries must be the same, too.
+    """
+    steps = []
+    for statement in statements:
+        sql, *parameters = (statement,) if isinstance(statement, str) else statement
+        steps.append(Step(sql, tuple(parameters), ordered=ordered))
+    program = Program(steps, [(table, ["*"]) for table in tables.split()])
+    reference = Reference(program)
+    connection = rome.dbapi.connect(f"rome+memory://regression{next(_serial)}")
+    connection.isolation_level = None
+    reference.compare(connection, rome.dbapi)
+    reference.compare_contents(connection)
+    check_indexes(connection)
+    connection.close()
+
+
+def test_or_ignore_leaves_rows_out_without_an_error() -> None:
+    agree(
+        "CREATE TABLE t (a INTEGER NOT NULL UNIQUE, b CHECK (b < 9))",
+        "INSERT INTO t VALUES (1, 1), (2, 2)",
+        "INSERT OR IGNORE INTO t VALUES (1, 2), (3, 3), (NULL, 4), (4, 10), (5, 5)",
+        "INSERT OR IGNORE INTO t VALUES (1, 1) RETURNING a",
+        "UPDATE OR IGNORE t SET a = 2 WHERE a = 1",
+        "UPDATE OR IGNORE t SET a = 6 WHERE a = 1",
+    )
