@@ -40,3 +40,7 @@ def test_or_ignore_leaves_rows_out_without_an_error() -> None:
         "UPDATE OR IGNORE t SET a = 2 WHERE a = 1",
         "UPDATE OR IGNORE t SET a = 6 WHERE a = 1",
     )
+
+
+def test_rollback_as_a_statement_wants_a_transaction() -> None:
+    agree("CREATE TABLE t (a)", "ROLLBACK", "BEGIN", "INSERT INTO t VALUES (1)", "ROLLBACK", "ROLLBACK")

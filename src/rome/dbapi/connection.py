@@ -241,6 +241,8 @@ class Connection:
         """BEGIN, COMMIT, ROLLBACK and savepoints, said as SQL."""
         verb = statement.verb
         if verb == "rollback":
+            if not self.in_transaction and self._failure is None:
+                raise OperationalError("cannot rollback - no transaction is active")
             self.rollback()
             return Result()
         self._refuse_after_failure()
