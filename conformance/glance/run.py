@@ -40,6 +40,8 @@ SUITES = {"db": "glance.tests.functional.db", "v2": "glance.tests.functional.v2"
 TEST_SECONDS = 300
 """A test that takes longer than this is taken for hung: its worker is ended."""
 
+SHOWN_PER_REASON = 10
+
 Outcome = dict[str, Any]
 
 
@@ -271,9 +273,16 @@ def report_regressions(
         if expected[name]["outcome"] == "passed" and outcome["outcome"] != "passed"
     ]
     print(f"{SUITES[suite]}: {len(worse)} tests pass on sqlite but not on {store}", flush=True)
+    by_reason: dict[str, list[str]] = {}
     for name in worse:
         lines = [line for line in outcomes[name]["detail"].splitlines() if line.strip()]
-        print(f"  {name}\n      {outcomes[name]['outcome']}: {lines[-1][:300] if lines else ''}")
+        by_reason.setdefault(lines[-1][:300] if lines else outcomes[name]["outcome"], []).append(name)
+    for reason, names in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
+        print(f"  {len(names)} × {reason}")
+        for name in names[:SHOWN_PER_REASON]:
+            print(f"      {name}")
+        if len(names) > SHOWN_PER_REASON:
+            print(f"      and {len(names) - SHOWN_PER_REASON} more")
     if worse:
         print(f"  whole texts: build/conformance-glance/{versions()}/{suite}-{store}-last.json")
     return len(worse)

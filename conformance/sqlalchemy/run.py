@@ -77,7 +77,7 @@ def run_suite(python: Path, build: Path, file: str, store: str, keyword: str | N
             else database_url(store, folder, "suite", port) + "?foreign_keys=off"
         )
         shutil.copy(HERE / "setup.cfg", folder)  # SQLAlchemy 1.4 looks for it where it runs
-        command = [str(python), "-m", "pytest", str(HERE / file), "--dburi", url]
+        command = [str(python), "-m", "pytest", "-p", "hooks", str(HERE / file), "--dburi", url]
         command += ["-c", str(HERE / "setup.cfg"), "--rootdir", str(HERE)]
         command += ["-k", keyword] if keyword else []
         print(f"{file} on {store}: {url}", flush=True)
@@ -86,7 +86,7 @@ def run_suite(python: Path, build: Path, file: str, store: str, keyword: str | N
             subprocess.run(
                 command,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(HERE), "ROME_RESULTS": str(record)},
+                env={**os.environ, "PYTHONPATH": str(HERE), "ROME_STORE": store, "ROME_RESULTS": str(record)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -95,12 +95,7 @@ def run_suite(python: Path, build: Path, file: str, store: str, keyword: str | N
     if not record.exists():
         raise SystemExit(f"the suite did not run:\n{log.read_text()[-3000:]}")
     results: Results = json.loads(record.read_text())
-    return {plain_name(name): result for name, result in results.items()}
-
-
-def plain_name(name: str) -> str:
-    """A test's name without the name of the database, which the suite puts behind the class."""
-    return re.sub(r"_(sqlite|rome)\+\w+?(?=::)", "", name)
+    return results
 
 
 def list_failed(results: Results) -> list[str]:
