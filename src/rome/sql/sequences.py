@@ -21,10 +21,11 @@ class Sequences:
         self._lock = Lock()
         self._reserved: dict[bytes, tuple[int, int]] = {}
 
-    def take(self, counter: bytes) -> int | None:
-        """A reserved number; None if the store has to be asked."""
+    def take(self, counter: bytes, above: int = 0) -> int | None:
+        """A reserved number greater than `above`; None if the store has to be asked."""
         with self._lock:
             first, end = self._reserved.get(counter, (0, 0))
+            first = max(first, above + 1)
             if first >= end:
                 return None
             self._reserved[counter] = (first + 1, end)
@@ -34,12 +35,10 @@ class Sequences:
         """How many numbers to ask the store for, when so many rows are to come."""
         return max(self.block, expected)
 
-    def reserve(self, counter: bytes, first: int, count: int) -> int:
-        """Keep the numbers that the store gave; returns the first for use now."""
+    def reserve(self, counter: bytes, first: int, count: int) -> None:
+        """Keep the numbers that the store gave."""
         with self._lock:
-            if count > 1:
-                self._reserved[counter] = (first + 1, first + count)
-            return first
+            self._reserved[counter] = (first, first + count)
 
     def raise_to(self, counter: bytes, least: int) -> None:
         """A row brought this number itself: what is in reserve must lie above it."""

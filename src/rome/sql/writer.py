@@ -33,6 +33,8 @@ _MODES: Final = {
     apsw.SQLITE_ROLLBACK: "ROLLBACK",
 }
 
+_GREATEST_NUMBER: Final = 2**63 - 2**32
+
 Entry = tuple[Index, bytes]
 
 
@@ -307,12 +309,17 @@ class Writer:
 
     def _next_number(self, table: Table, fields: Row, given: tuple[int, ...] | None) -> int:
         counter = table.sequence_key
-        number = self._sequences.take(counter)
-        if number is None:
-            count = self._sequences.wanted(self._session.statement.rows_expected)
+        # A row of this transaction that brought its own number has not raised the sequence yet.
+        own = self._session.transaction.buffer.floor_of(counter)
+        if own >= _GREATEST_NUMBER:
+            raise apsw.FullError("database or disk is full")
+        missing = 0
+        while (number := self._sequences.take(counter, own)) is None:
+            count = self._sequences.wanted(self._session.statement.rows_expected) + missing
             presence = self.checks.wanted() + self._foreseen(table, fields, given)
             first = self._session.transaction.load(presence=presence, allocate={counter: count})[counter]
-            number = self._sequences.reserve(counter, first, count)
+            self._sequences.reserve(counter, first, count)
+            missing = max(0, own + 1 - (first + count))
         return number
 
     def _foreseen(self, table: Table, fields: Row, given: tuple[int, ...] | None) -> list[bytes]:

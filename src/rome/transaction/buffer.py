@@ -58,6 +58,10 @@ class WriteBuffer:
         """Raise a counter to at least this at COMMIT. Not undone: numbers are never given back."""
         self._floors[counter] = max(least, self._floors.get(counter, 0))
 
+    def floor_of(self, counter: bytes) -> int:
+        """What this transaction will raise a counter to at least; 0: nothing."""
+        return self._floors.get(counter, 0)
+
     def written(self, key: bytes) -> tuple[bool, bytes | None]:
         """Whether this transaction has written the key, and what (None: it deleted it)."""
         space = self._spaces.get(key_space(key))
