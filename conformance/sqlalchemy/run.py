@@ -30,6 +30,8 @@ from services import database_url, redis_server  # noqa: E402
 ENVIRONMENTS = {"1.4": ".venv-sa14", "2.0": ".venv-sa20", "2.1": ".venv-sa21"}
 SUITES = {"test_suite.py": "SQLAlchemy's suite", "test_alembic.py": "Alembic's suite"}
 
+SHOWN_PER_ERROR = 10
+
 Results = dict[str, dict[str, str]]
 
 
@@ -86,7 +88,7 @@ def run_suite(python: Path, build: Path, file: str, store: str, keyword: str | N
             subprocess.run(
                 command,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(HERE), "ROME_STORE": store, "ROME_RESULTS": str(record)},
+                env=environment(store, record),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -96,6 +98,12 @@ def run_suite(python: Path, build: Path, file: str, store: str, keyword: str | N
         raise SystemExit(f"the suite did not run:\n{log.read_text()[-3000:]}")
     results: Results = json.loads(record.read_text())
     return results
+
+
+def environment(store: str, record: Path) -> dict[str, str]:
+    """What hooks.py is told; and where Python finds it, before anything that is set already."""
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "ROME_STORE": store, "ROME_RESULTS": str(record)}
 
 
 def list_failed(results: Results) -> list[str]:
@@ -109,9 +117,17 @@ def report_counts(title: str, store: str, results: Results) -> None:
 
 
 def report_failures(results: Results, names: list[str]) -> None:
+    """Print the failed tests by the error they failed with, the most frequent first."""
+    by_error: dict[str, list[str]] = {}
     for name in names:
         lines = [line for line in results[name]["detail"].splitlines() if line.strip()]
-        print(f"    {name}\n        {last_error(lines)[:200]}")
+        by_error.setdefault(last_error(lines)[:200], []).append(name)
+    for error, tests in sorted(by_error.items(), key=lambda pair: -len(pair[1])):
+        print(f"    {len(tests)} × {error}")
+        for name in tests[:SHOWN_PER_ERROR]:
+            print(f"        {name}")
+        if len(tests) > SHOWN_PER_ERROR:
+            print(f"        and {len(tests) - SHOWN_PER_ERROR} more")
 
 
 def last_error(lines: list[str]) -> str:
