@@ -139,7 +139,9 @@ class RomeDialect(SQLiteDialect):
                 f"Invalid value {level!r} for isolation_level."
                 f" Valid isolation levels for {self.name} are {', '.join(self._isolation_lookup)}"
             )
-        dbapi_connection.isolation_level = None if level == "AUTOCOMMIT" else level
+        # SQLAlchemy 1.4 hands over the pool's wrapper, which would keep the attribute to itself.
+        connection = getattr(dbapi_connection, "dbapi_connection", dbapi_connection)
+        connection.isolation_level = None if level == "AUTOCOMMIT" else level
 
     def get_isolation_level(self, dbapi_connection: Any) -> Any:
         level = dbapi_connection.isolation_level
@@ -150,9 +152,6 @@ class RomeDialect(SQLiteDialect):
 
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
         return bool(dbapi_conn.isolation_level is None)
-
-    def reset_isolation_level(self, dbapi_connection: Any) -> None:
-        self.set_isolation_level(dbapi_connection, self._on_connect_isolation_level or "SERIALIZABLE")
 
 
 class MemoryDialect(RomeDialect):
