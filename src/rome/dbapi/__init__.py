@@ -89,4 +89,5 @@ __all__ = [
     "sqlite_version",
     "sqlite_version_info",
     "threadsafety",
+    "translate",
 ]

@@ -92,8 +92,8 @@ class Connection:
             try:
                 self._work.commit()
             except BaseException as error:
-                if not self._work.in_transaction:
-                    self._explicit = False
+                # A deferred foreign key that is broken leaves the transaction open, as in SQLite.
+                self._explicit = self._explicit and self.in_open_transaction
                 self._raise(error)
         self._explicit = False
 
@@ -149,7 +149,12 @@ class Connection:
 
     @property
     def in_transaction(self) -> bool:
-        return self._explicit or (self._processor is not None and self._processor.in_transaction)
+        return self._explicit or self.in_open_transaction
+
+    @property
+    def in_open_transaction(self) -> bool:
+        """Whether a transaction has begun, by BEGIN or by itself."""
+        return self._processor is not None and self._processor.in_transaction
 
     @property
     def store(self) -> Store:

@@ -28,7 +28,7 @@ SERIALIZATION_FAILURE: Final = "serialization failure"
 """How the text of an OperationalError begins that a retry of the transaction may cure."""
 
 
-class Warning(Exception):  # noqa: A001 - PEP 249 names it
+class Warning(Exception):
     """PEP 249: important warnings. Never raised by ROME."""
 
 

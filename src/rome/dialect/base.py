@@ -69,7 +69,7 @@ class RomeDialect(SQLiteDialect):
     if sqlalchemy.__version__.startswith("1.4"):
 
         @classmethod
-        def dbapi(cls) -> Any:
+        def dbapi(cls) -> Any:  # type: ignore[override]
             """What `import_dbapi` was called in SQLAlchemy 1.4."""
             return rome.dbapi
 
@@ -130,7 +130,11 @@ class RomeDialect(SQLiteDialect):
     def get_isolation_level_values(self, dbapi_connection: Any) -> list[str]:  # type: ignore[override]
         return list(self._isolation_lookup)
 
-    _isolation_lookup = {"SERIALIZABLE": 0, "READ UNCOMMITTED": 1, "AUTOCOMMIT": 2}  # read by SQLAlchemy 1.4
+    _isolation_lookup: Any = {
+        "SERIALIZABLE": 0,
+        "READ UNCOMMITTED": 1,
+        "AUTOCOMMIT": 2,
+    }  # read by SQLAlchemy 1.4
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
         level = level.replace("_", " ")

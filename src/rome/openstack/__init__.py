@@ -24,6 +24,6 @@ def register() -> None:
     from oslo_db.sqlalchemy.exc_filters import filters
     from sqlalchemy import exc
 
-    @filters("sqlite", exc.OperationalError, rf"^.*{SERIALIZATION_FAILURE}")
+    @filters("sqlite", exc.OperationalError, rf"^.*{SERIALIZATION_FAILURE}")  # type: ignore[untyped-decorator]
     def serialization_failure(error: Any, match: Any, engine_name: str, is_disconnect: bool) -> None:
         raise exception.DBDeadlock(error)

@@ -25,11 +25,11 @@ REAL: Final = "REAL"
 NUMERIC: Final = "NUMERIC"
 
 
-class _Undecided:
-    pass
+class Undecided:
+    """The type of UNDECIDED."""
 
 
-UNDECIDED: Final = _Undecided()
+UNDECIDED: Final = Undecided()
 
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?[ \t\n\v\f\r]*", re.ASCII)
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*[+-]?\d+[ \t\n\v\f\r]*", re.ASCII)
@@ -66,7 +66,7 @@ def to_number(value: str) -> Value:
     return float(value)
 
 
-def stored(value: Value, affinity: str) -> Value | _Undecided:
+def stored(value: Value, affinity: str) -> Value | Undecided:
     """The value as a column of this affinity keeps it; UNDECIDED where SQLite has to say."""
     if value is None:
         return None
@@ -78,7 +78,7 @@ def stored(value: Value, affinity: str) -> Value | _Undecided:
     if affinity == BLOB:
         return value
     if kind is int:
-        return float(value) if affinity == REAL else value  # type: ignore[arg-type]
+        return float(value) if affinity == REAL else value
     if kind is bytes:
         return value
     if kind is str and not looks_numeric(value):  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def stored(value: Value, affinity: str) -> Value | _Undecided:
     return UNDECIDED
 
 
-def lookup(value: Value, affinity: str) -> Value | _Undecided:
+def lookup(value: Value, affinity: str) -> Value | Undecided:
     """The key value to search a column of this affinity for, when it is compared with `value`."""
     if value is None:
         return None

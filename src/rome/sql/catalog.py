@@ -256,7 +256,6 @@ class Table:
         }
 
 
-
 @dataclass(frozen=True)
 class Catalog:
     """One version of the schema."""

@@ -28,7 +28,7 @@ def script(processor: Processor) -> Iterator[str]:
         columns = [column for column in table.columns if not column.generated]
         names = ", ".join(quote(column.name) for column in columns)
         values = " || ',' || ".join(f"quote({quote(column.name)})" for column in columns)
-        into = f'INSERT INTO {quote(name)} ({names}) VALUES('
+        into = f"INSERT INTO {quote(name)} ({names}) VALUES("
         query = f"SELECT ? || {values} || ');' FROM main.{quote(name)}"
         for (line,) in run_on(processor.db, query, (into,)).rows:
             yield str(line)

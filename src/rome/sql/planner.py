@@ -265,9 +265,7 @@ class Planner:
 
     def _describe(self, best: _Choice, ordered: bool) -> str:
         columns = self._table.columns
-        conditions = [
-            f"{_name(columns, c.column)}{_spaced(_SYMBOL[c.op])}" for c in best.equal
-        ] + [
+        conditions = [f"{_name(columns, c.column)}{_spaced(_SYMBOL[c.op])}" for c in best.equal] + [
             f"{_name(columns, c.column)}{symbol}?" for c, symbol in ((best.low, ">"), (best.high, "<")) if c
         ]
         verb = f"SEARCH {self._table.name}" if conditions else f"SCAN {self._table.name}"
@@ -316,9 +314,7 @@ def _order(
         return False, False
     fixed = set(path.columns[: len(equal)])
     wanted = [(ordinal, descending) for ordinal, descending in order if ordinal not in fixed]
-    available = list(
-        zip(path.columns[len(equal) :], path.descending[len(equal) :], strict=True)
-    )
+    available = list(zip(path.columns[len(equal) :], path.descending[len(equal) :], strict=True))
     if not wanted:
         return True, False
     reverse = wanted[0][1] != available[0][1] if available else False

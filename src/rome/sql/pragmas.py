@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rome.records.rows import Value
 from rome.sql.catalog import Table
 from rome.sql.shadow import quote
 from rome.sql.statement import Statement
@@ -50,7 +51,7 @@ def _foreign_key_check(processor: Processor, only: str | None) -> Result:
     from rome.sql.processor import Result, run_on
 
     catalog = processor.schema.catalog
-    found = []
+    found: list[tuple[Value, ...]] = []
     for table in catalog.tables.values():
         if only is not None and table.name.lower() != only:
             continue

@@ -282,12 +282,16 @@ class Processor:
 
     def _write(self, statement: Statement, sql: str, parameters: Parameters) -> Result:
         if statement.upsert_at is not None and not self.schema.is_temporary(statement.table):
-            raise NotSupported("ON CONFLICT (UPSERT): use INSERT OR IGNORE, INSERT OR REPLACE or two statements")
+            raise NotSupported(
+                "ON CONFLICT (UPSERT): use INSERT OR IGNORE, INSERT OR REPLACE or two statements"
+            )
         if statement.returning_at is not None and not self.schema.is_temporary(statement.table):
             table = self.schema.catalog.table(statement.table or "")
             if table is None:
                 return self._read(sql, parameters)
-            return self.returning.run(table, statement, sql, parameters, self._read, self.writer.finish_statement)
+            finish = self.writer.finish_statement
+            returned: Result = self.returning.run(table, statement, sql, parameters, self._read, finish)
+            return returned
         self.session.statement.ignored = 0
         result = self._read(sql, parameters)
         result.changed = self.db.changes() - self.session.statement.ignored
@@ -324,7 +328,7 @@ class Processor:
         table = self.schema.catalog.table(statement.name or "")
         assert table is not None and statement.as_select_at is not None
         self.session.statement = StatementContext()
-        self._read(f"INSERT INTO main.{quote(table.name)} {sql[statement.as_select_at:]}", ())
+        self._read(f"INSERT INTO main.{quote(table.name)} {sql[statement.as_select_at :]}", ())
 
     def _begin_natively(self) -> None:
         """Temporary tables need SQLite's own transaction, with the savepoints so far."""

@@ -102,9 +102,7 @@ class References:
         ordinals = catalog.parent_columns(parent, foreign_key)
         path = self._unique_path(parent, ordinals) if ordinals is not None else None
         if path is None or ordinals is None:
-            raise apsw.SQLError(
-                f'foreign key mismatch - "{table.name}" referencing "{foreign_key.parent}"'
-            )
+            raise apsw.SQLError(f'foreign key mismatch - "{table.name}" referencing "{foreign_key.parent}"')
         by_ordinal = dict(zip(ordinals, values, strict=True))
         converted: Row = []
         for ordinal in path.columns[: len(ordinals)]:
@@ -172,7 +170,8 @@ class References:
         path = next(
             path
             for path in child.paths
-            if set(path.columns[: len(wanted)]) == set(wanted) and "NOCASE" not in path.collations[: len(wanted)]
+            if set(path.columns[: len(wanted)]) == set(wanted)
+            and "NOCASE" not in path.collations[: len(wanted)]
         )
         by_ordinal = dict(zip(wanted, event.old, strict=True))
         values: Row = []

@@ -12,7 +12,7 @@ over a second virtual table that holds just those rows. For DELETE they are the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
@@ -35,7 +35,7 @@ class Returning:
         self._tables: dict[int, tuple[Table, str]] = {}
         self._creating: Table | None = None
         self.rows: list[tuple[bytes, Row]] = []
-        db.create_module(_MODULE, self, use_bestindex_object=True)
+        db.create_module(_MODULE, cast(apsw.VTModule, self), use_bestindex_object=True)
 
     # apsw.VTModule
 
@@ -69,7 +69,9 @@ class Returning:
         finish()
         context.collect = False
         self.rows = context.collected
-        result = execute(f"SELECT {clause} FROM temp.{quote(self._source(table))} AS {quote(table.name)}", for_clause)
+        result = execute(
+            f"SELECT {clause} FROM temp.{quote(self._source(table))} AS {quote(table.name)}", for_clause
+        )
         self.rows = []
         result.changed = changed
         result.last_row_id = last if statement.verb in ("insert", "replace") else None

@@ -111,9 +111,7 @@ def plan_ranges(table: Table, plan: Plan, arguments: Sequence[Any]) -> tuple[lis
     return ranges, exact
 
 
-def _bound(
-    term: Term | None, arguments: Sequence[Any], affinity: str
-) -> tuple[Any, bool] | None:
+def _bound(term: Term | None, arguments: Sequence[Any], affinity: str) -> tuple[Any, bool] | None:
     return None if term is None else (lookup(arguments[term.argument], affinity), term.inclusive)
 
 
@@ -174,9 +172,7 @@ def _decoded(
 # Order
 
 
-def _in_order(
-    table: Table, plan: Plan, chunks: Iterator[list[KeyedRow]]
-) -> Iterator[list[KeyedRow]]:
+def _in_order(table: Table, plan: Plan, chunks: Iterator[list[KeyedRow]]) -> Iterator[list[KeyedRow]]:
     """The chunks as they are, until a cut value shows up; then the rest is sorted as a whole."""
     limit = plan.path.layout.cut_limit // 4
     ordinals = [
@@ -216,4 +212,3 @@ def sort_key(table: Table, order: Sequence[tuple[int, bool]]) -> Callable[[Row],
         b"", [KeyColumn(c, d) for c, (_, d) in zip(collations, order, strict=True)], unlimited=True
     )
     return lambda row: layout.encode([row[ordinal] for ordinal in ordinals])
-

@@ -13,6 +13,7 @@ made again, and the installed tables are compared with what they should be.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import apsw
 
@@ -50,7 +51,9 @@ class Schema:
         """Called when the query processor's tables have changed."""
         self.on_shadow: Callable[[apsw.Connection], None] = lambda db: None
         """Called with a new shadow, for what the program registered on the connection."""
-        db.create_module(_MODULE, self, use_bestindex_object=True, use_no_change=True, iVersion=4)
+        db.create_module(
+            _MODULE, cast(apsw.VTModule, self), use_bestindex_object=True, use_no_change=True, iVersion=4
+        )
 
     def bind(self, writer: Writer) -> None:
         """The writer needs the schema, and the virtual tables need the writer."""
@@ -154,7 +157,7 @@ class Schema:
         for type, name in self._db.execute(
             "SELECT type, name FROM main.sqlite_master WHERE type IN ('table', 'view')"
         ).fetchall():
-            self._db.execute(f"DROP {type} main.{quote(name)}")
+            self._db.execute(f"DROP {type} main.{quote(str(name))}")
         self._installed.clear()
         self._installed_views.clear()
         self._virtual.clear()

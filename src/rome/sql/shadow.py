@@ -47,7 +47,11 @@ class Shadow:
                 self.db.execute(sql)
 
     def entries(self) -> Entries:
-        return tuple(self.db.execute(_ENTRIES).fetchall())
+        return tuple(self._rows(_ENTRIES))
+
+    def _rows(self, sql: str) -> list[Any]:
+        """The rows of a query about the schema, whose columns are what SQLite's documentation says."""
+        return self.db.execute(sql).fetchall()
 
     # The catalog
 
@@ -88,7 +92,7 @@ class Shadow:
         sql = self.db.execute(
             "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?", (name,)
         ).get
-        info = self.db.execute(f"PRAGMA main.table_xinfo({quote(name)})").fetchall()
+        info = self._rows(f"PRAGMA main.table_xinfo({quote(name)})")
         facts = [
             _ColumnFacts(
                 column,
@@ -109,7 +113,7 @@ class Shadow:
                 "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)
             ).get
         )
-        indexes = self.db.execute(f"PRAGMA main.index_list({quote(name)})").fetchall()
+        indexes = self._rows(f"PRAGMA main.index_list({quote(name)})")
         has_key_index = any(origin == "pk" for _, _, _, origin, _ in indexes)
         if primary_key and not has_key_index and not without_rowid:
             key_kind = "rowid"
@@ -154,7 +158,7 @@ class Shadow:
     ) -> Index:
         parts = [
             row
-            for row in self.db.execute(f"PRAGMA main.index_xinfo({quote(name)})").fetchall()
+            for row in self._rows(f"PRAGMA main.index_xinfo({quote(name)})")
             if row[5]  # a key column, not the appended row id
         ]
         sql = self.db.execute("SELECT sql FROM main.sqlite_master WHERE name = ?", (name,)).get
@@ -177,7 +181,7 @@ class Shadow:
 
     def _foreign_keys(self, name: str, sql: str, ordinals: dict[str, int]) -> tuple[ForeignKey, ...]:
         grouped: dict[int, list[Any]] = {}
-        for row in self.db.execute(f"PRAGMA main.foreign_key_list({quote(name)})").fetchall():
+        for row in self._rows(f"PRAGMA main.foreign_key_list({quote(name)})"):
             grouped.setdefault(row[0], []).append(row)
         # SQLite numbers them backwards: the last one declared is number 0.
         rows = [sorted(grouped[number], key=lambda row: row[1]) for number in sorted(grouped, reverse=True)]

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from threading import Lock
 
-import apsw
-
 from rome.records.keys import CATALOG_KEY, schema_key
 from rome.sql.catalog import Catalog, decode_catalog
 from rome.sql.sequences import Sequences
@@ -49,7 +47,7 @@ class Shared:
             elif marker.version == self.newest.number:
                 version = self.newest
             else:
-                shadow = Shadow(tuple(map(tuple, decode_catalog(stored.value)["entries"])))  # type: ignore[arg-type]
+                shadow = Shadow(tuple(map(tuple, decode_catalog(stored.value)["entries"])))
                 version = SchemaVersion(marker.version, shadow.catalog(stored.value))
             keys = [table.count_key for table in version.catalog.tables.values()]
             if keys:
@@ -98,4 +96,3 @@ def shared_of(store: Store, sequence_block: int) -> Shared:
 
 
 _registry_lock = Lock()
-

@@ -17,7 +17,7 @@ from typing import Any, Final
 import apsw
 
 from rome.records.rows import Value
-from rome.sql.affinity import UNDECIDED, stored
+from rome.sql.affinity import UNDECIDED, Undecided, stored
 from rome.sql.catalog import Catalog, Index, Row, Table
 from rome.sql.checks import PendingChecks
 from rome.sql.references import References
@@ -167,8 +167,8 @@ class Writer:
         text = table.columns[ordinal].default
         if text is None:
             return None
-        known = self._defaults.get((table.id, ordinal), UNDECIDED)
-        if not isinstance(known, type(UNDECIDED)):
+        known: Value | Undecided = self._defaults.get((table.id, ordinal), UNDECIDED)
+        if not isinstance(known, Undecided):
             return known
         value: Value = self._shadow().db.execute(f"SELECT {text}").get
         if "(" not in text and not text.upper().startswith("CURRENT_"):
@@ -228,9 +228,7 @@ class Writer:
             entries.append((index, table.entry_key(index, values, row)))
         return entries
 
-    def _claim(
-        self, table: Table, key: bytes, claims: list[tuple[Index | None, bytes]], mode: str
-    ) -> None:
+    def _claim(self, table: Table, key: bytes, claims: list[tuple[Index | None, bytes]], mode: str) -> None:
         if mode in ("IGNORE", "REPLACE"):
             self._session.transaction.load(presence=[claimed for _, claimed in claims])
             for index, claimed in claims:
@@ -256,8 +254,10 @@ class Writer:
         """The ordinals that the running INSERT names; None: all."""
         names = self._session.statement.given
         if names is None:
-            return None if not table.generated else tuple(
-                i for i in range(len(table.columns)) if i not in table.generated
+            return (
+                None
+                if not table.generated
+                else tuple(i for i in range(len(table.columns)) if i not in table.generated)
             )
         known = self._given.get((table.id, names))
         if known is None:
@@ -296,7 +296,7 @@ class Writer:
             if value is None and given is not None and ordinal not in given:
                 value = self.default(table, ordinal)
             kept = stored(value, column.affinity)
-            if isinstance(kept, type(UNDECIDED)):
+            if isinstance(kept, Undecided):
                 return None
             if kept is None and column.notnull:
                 raise apsw.ConstraintError(f"NOT NULL constraint failed: {table.name}.{column.name}")
