@@ -63,6 +63,9 @@ class Writes:
         table = table or self.table()
         columns = self._named(table)
         mode = dice.weighted([(72, ""), (12, " OR IGNORE"), (14, " OR REPLACE"), (2, " OR ABORT")])
+        if f"REFERENCES {table.name}" in table.create:
+            # SQLite forgets to check a reference to the own table under OR REPLACE.
+            mode = mode.replace("OR REPLACE", "OR ABORT")
         rows = []
         for _ in range(dice.weighted([(5, 1), (3, 2), (3, 4)])):
             rows.append("(" + ", ".join(self.text.value(value) for value in self.row(table, columns)) + ")")
@@ -137,6 +140,8 @@ class Writes:
         columns = dice.some(table.columns, 1, 2)
         one_row = len(table.key) == 1 and dice.chance(40)
         mode = dice.choice(["", "", " OR IGNORE", " OR REPLACE"]) if one_row else ""
+        if f"REFERENCES {table.name}" in table.create:
+            mode = mode.replace("OR REPLACE", "OR ABORT")
         sets = [f"{column.name} = {self._new_value(table, column)}" for column in columns]
         if one_row:
             number = dice.choice([1, 2, 3])

@@ -12,16 +12,12 @@ from tests.differential.running import Reference, check_indexes
 _serial = count()
 
 
-def agree(*statements: str | tuple[Any, ...], tables: str = "t", ordered: bool = True) -> None:
+def agree(*statements: str | tuple[Any, ...] | Step, tables: str = "t") -> None:
     """Run statements (with their parameters behind them) on SQLite and on a store, with the same results.
 
     In the end the tables (names parted by spaces) and their index entries must be the same, too.
     """
-    steps = []
-    for statement in statements:
-        sql, *parameters = (statement,) if isinstance(statement, str) else statement
-        steps.append(Step(sql, tuple(parameters), ordered=ordered))
-    program = Program(steps, [(table, ["*"]) for table in tables.split()])
+    program = Program(list(map(step, statements)), [(table, ["*"]) for table in tables.split()])
     reference = Reference(program)
     connection = rome.dbapi.connect(f"rome+memory://regression{next(_serial)}")
     connection.isolation_level = None
@@ -29,6 +25,13 @@ def agree(*statements: str | tuple[Any, ...], tables: str = "t", ordered: bool =
     reference.compare_contents(connection)
     check_indexes(connection)
     connection.close()
+
+
+def step(statement: str | tuple[Any, ...] | Step) -> Step:
+    if isinstance(statement, Step):
+        return statement
+    sql, *parameters = (statement,) if isinstance(statement, str) else statement
+    return Step(sql, tuple(parameters), ordered=True)
 
 
 def test_or_ignore_leaves_rows_out_without_an_error() -> None:
@@ -44,3 +47,30 @@ def test_or_ignore_leaves_rows_out_without_an_error() -> None:
 
 def test_rollback_as_a_statement_wants_a_transaction() -> None:
     agree("CREATE TABLE t (a)", "ROLLBACK", "BEGIN", "INSERT INTO t VALUES (1)", "ROLLBACK", "ROLLBACK")
+
+
+def test_executemany_in_autocommit_keeps_what_came_before_the_failure() -> None:
+    rows = ((1, 1), (2, 2), (1, 3), (4, 4))
+    many = Step("INSERT INTO t VALUES (?, ?)", rows, many=True)
+    agree("CREATE TABLE t (a INTEGER PRIMARY KEY, b)", many)
+    agree("CREATE TABLE t (a INTEGER PRIMARY KEY, b)", "BEGIN", many, "COMMIT")
+
+
+def test_a_refused_commit_is_refused_again() -> None:
+    agree(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, p INTEGER REFERENCES t (id) DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO t VALUES (1, 1)",
+        "BEGIN",
+        "INSERT INTO t VALUES (2, 7)",
+        "COMMIT",
+        "COMMIT",
+        "DELETE FROM t WHERE id = 2",
+        "COMMIT",
+        "BEGIN",
+        "INSERT INTO t VALUES (3, 1)",
+        "DELETE FROM t WHERE id = 1",
+        "COMMIT",
+        "COMMIT",
+        "INSERT INTO t VALUES (1, NULL)",
+        "COMMIT",
+    )

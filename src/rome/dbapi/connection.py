@@ -214,6 +214,11 @@ class Connection:
         alone = self.isolation_level is None and not self._explicit
         try:
             result = run()
+        except apsw.Error as error:
+            # The statement is undone; what is left belongs to those that executemany ran before it.
+            if alone:
+                self.commit()
+            self._raise(error)
         except BaseException as error:
             if alone:
                 self._work.rollback()

@@ -132,18 +132,16 @@ class References:
             checks.finish()
 
     def finish_transaction(self, checks: PendingChecks) -> None:
-        """Judge at COMMIT what was deferred."""
-        children, self._deferred_children = self._deferred_children, {}
-        for (key, foreign_key), table in children.items():
+        """Judge at COMMIT what was deferred. It stays so if COMMIT is refused."""
+        for (key, foreign_key), table in self._deferred_children.items():
             data = self._session.transaction.get(key)
             if data is not None:
                 parent_key = self.parent_key(table, foreign_key, self._session.row(table, key, data))
                 if parent_key is not None:
                     checks.parent(parent_key, key)
         checks.finish()
-        events, self._deferred_parents = self._deferred_parents, []
-        self._load_children(events)
-        for event in events:
+        self._load_children(self._deferred_parents)
+        for event in self._deferred_parents:
             self._refuse(event)
 
     def discard(self) -> None:
