@@ -12,11 +12,11 @@ import pytest
 from rome.errors import (
     CommitUnknown,
     Conflict,
-    StoreError,
     StoreUnavailable,
 )
 from rome.stores import Range, Read, Scan, Writes
 from rome.stores.redis import RedisStore
+from rome.stores.redis_connection import Lost
 from tests.servers import RedisServer
 from tests.stores.redis_helpers import ALL, Open, check_works, get, put, puts
 
@@ -30,12 +30,7 @@ class CutOff:
         store.server.exchange = self  # type: ignore[method-assign]
 
     def __call__(self, connection: object, command: tuple[bytes | str | int, ...]) -> object:
-        from rome.stores.redis_connection import Lost
-
-        try:
-            reply = self.exchange(connection, command)
-        except StoreError:
-            raise
+        reply = self.exchange(connection, command)
         if self.times:
             self.times -= 1
             raise Lost("the reply was cut off")
@@ -164,3 +159,27 @@ def test_identities_are_kept_for_a_minute_only(server: RedisServer, connect: Ope
     put(store, b"a")
     put(store, b"b")
     assert server.command("zcard", "rome:{name}:commits") == "2"
+
+
+def test_a_commit_found_in_conflict_cannot_happen_late(server: RedisServer, connect: Open) -> None:
+    """The first try is held up; the second finds a conflict; when the first arrives, it would hold again."""
+    store = connect(server.url("name"))
+    put(store, b"other")
+    snapshot = store.snapshot()
+    snapshot.read(Read(presence=[b"a"]))
+    put(store, b"a")
+    exchange = store.server.exchange
+    held: list[tuple[bytes | str | int, ...]] = []
+
+    def hold_up(connection: object, command: tuple[bytes | str | int, ...]) -> object:
+        store.server.exchange = exchange  # type: ignore[method-assign]
+        store.server.put_back(connection)
+        held.append(command)
+        raise Lost("held up on the way")
+
+    store.server.exchange = hold_up  # type: ignore[method-assign]
+    with pytest.raises(Conflict):
+        store.commit(snapshot, Writes(puts={b"late": b""}))
+    store.commit(None, Writes(deletes={b"a"}))
+    assert store.server.ask(held[0]) == [b""]
+    assert get(store, b"late") is None

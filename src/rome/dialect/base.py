@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy
 from sqlalchemy import exc, pool
@@ -130,11 +130,8 @@ class RomeDialect(SQLiteDialect):
     def get_isolation_level_values(self, dbapi_connection: Any) -> list[str]:  # type: ignore[override]
         return list(self._isolation_lookup)
 
-    _isolation_lookup: Any = {
-        "SERIALIZABLE": 0,
-        "READ UNCOMMITTED": 1,
-        "AUTOCOMMIT": 2,
-    }  # read by SQLAlchemy 1.4
+    # SQLAlchemy 1.4 reads this name.
+    _isolation_lookup: ClassVar[Any] = {"SERIALIZABLE": 0, "READ UNCOMMITTED": 1, "AUTOCOMMIT": 2}
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
         level = level.replace("_", " ")

@@ -326,7 +326,8 @@ class Processor:
     def _fill_created(self, statement: Statement, sql: str) -> None:
         """CREATE TABLE … AS: the shadow made the columns; the rows come from here."""
         table = self.schema.catalog.table(statement.name or "")
-        assert table is not None and statement.as_select_at is not None
+        assert table is not None
+        assert statement.as_select_at is not None
         self.session.statement = StatementContext()
         self._read(f"INSERT INTO main.{quote(table.name)} {sql[statement.as_select_at :]}", ())
 

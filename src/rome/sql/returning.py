@@ -35,7 +35,7 @@ class Returning:
         self._tables: dict[int, tuple[Table, str]] = {}
         self._creating: Table | None = None
         self.rows: list[tuple[bytes, Row]] = []
-        db.create_module(_MODULE, cast(apsw.VTModule, self), use_bestindex_object=True)
+        db.create_module(_MODULE, cast("apsw.VTModule", self), use_bestindex_object=True)
 
     # apsw.VTModule
 

@@ -52,7 +52,7 @@ class Schema:
         self.on_shadow: Callable[[apsw.Connection], None] = lambda db: None
         """Called with a new shadow, for what the program registered on the connection."""
         db.create_module(
-            _MODULE, cast(apsw.VTModule, self), use_bestindex_object=True, use_no_change=True, iVersion=4
+            _MODULE, cast("apsw.VTModule", self), use_bestindex_object=True, use_no_change=True, iVersion=4
         )
 
     def bind(self, writer: Writer) -> None:

@@ -281,6 +281,7 @@ class LMDBStore(Store):
         def facts() -> dict[str, str | int | bool]:
             handle = environment.handle
             info, stat = handle.info(), handle.stat()
+            slots = handle.readers().splitlines()[1:]
             with handle.begin() as txn:
                 return {
                     "store": self.kind,
@@ -291,7 +292,7 @@ class LMDBStore(Store):
                     "entries": txn.stat(db=environment.entries)["entries"],
                     "bytes": (info["last_pgno"] + 1) * stat["psize"],
                     "map_bytes": info["map_size"],
-                    "readers": info["num_readers"],
+                    "snapshots": sum(not slot.endswith("-") for slot in slots),
                 }
 
         return environment.persist(facts)
