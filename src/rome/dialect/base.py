@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy import exc, pool
@@ -131,7 +131,7 @@ class RomeDialect(SQLiteDialect):
         return list(self._isolation_lookup)
 
     # SQLAlchemy 1.4 reads this name.
-    _isolation_lookup: ClassVar[Any] = {"SERIALIZABLE": 0, "READ UNCOMMITTED": 1, "AUTOCOMMIT": 2}
+    _isolation_lookup: Any = {"SERIALIZABLE": 0, "READ UNCOMMITTED": 1, "AUTOCOMMIT": 2}  # noqa: RUF012
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
         level = level.replace("_", " ")
