@@ -146,6 +146,11 @@ def member_create(back: Back) -> Prepared:
 
 
 def tags_set(back: Back) -> Prepared:
+    image = api.image_create(CONTEXT, image_values())["id"]
+    return lambda: api.image_tag_set_all(CONTEXT, image, ["first", "second"])
+
+
+def tags_replace(back: Back) -> Prepared:
     image = back.create_image()
     return lambda: api.image_tag_set_all(CONTEXT, image, ["third", "fourth"])
 
@@ -178,6 +183,7 @@ OPERATIONS: dict[str, Callable[[Back], Prepared]] = {
         image_update,
         member_create,
         tags_set,
+        tags_replace,
         image_destroy,
         namespace_create,
         namespace_get,

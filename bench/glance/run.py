@@ -37,6 +37,7 @@ TITLES = {
     "image_update": "image update",
     "member_create": "member create",
     "tags_set": "tags set",
+    "tags_replace": "tags replace",
     "image_destroy": "image destroy",
     "namespace_create": "metadef namespace create",
     "namespace_get": "metadef namespace get",

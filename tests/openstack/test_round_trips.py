@@ -31,6 +31,7 @@ LIMITS = {
     "image_update": 6,  # 15
     "member_create": 3,  # 4
     "tags_set": 4,  # 6
+    "tags_replace": 5,  # 10
     "image_destroy": 6,  # 11
     "namespace_create": 3,  # 4
     "namespace_get": 2,  # 4
