@@ -74,3 +74,13 @@ def test_a_refused_commit_is_refused_again() -> None:
         "INSERT INTO t VALUES (1, NULL)",
         "COMMIT",
     )
+
+
+def test_an_index_on_a_column_of_the_primary_key_is_searched() -> None:
+    agree(
+        "CREATE TABLE t (a TEXT NOT NULL, b TEXT NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID",
+        "CREATE INDEX i ON t (b)",
+        "INSERT INTO t VALUES ('a', 'b'), ('b', 'b'), ('c', 'a')",
+        "SELECT a FROM t WHERE b = 'b' ORDER BY a",
+        "SELECT a FROM t WHERE b IN ('a', 'b') ORDER BY a",
+    )

@@ -211,13 +211,13 @@ class Planner:
         offset: int,
         order: list[tuple[int, bool]],
     ) -> None:
-        count = 0
+        numbers: dict[int, int] = {}
 
         def argument(position: int) -> int:
-            nonlocal count
-            count += 1
-            info.set_aConstraintUsage_argvIndex(position, count)
-            return count - 1
+            # An index on a column of the key has that column twice: one argument serves both.
+            number = numbers.setdefault(position, len(numbers))
+            info.set_aConstraintUsage_argvIndex(position, number + 1)
+            return number
 
         equal = []
         for constraint in best.equal:
