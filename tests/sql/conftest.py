@@ -1,9 +1,9 @@
 """The stores under the SQL suite: every test that asks for `url` or `engine` runs on each of them.
 
-    url       the database under test
-    engine    SQLAlchemy's view of it
-    open_engine, connect   more engines on it, and DBAPI connections, as other processes would have them
-    open_url  an engine on any URL
+url       the database under test
+engine    SQLAlchemy's view of it
+open_engine, connect   more engines on it, and DBAPI connections, as other processes would have them
+open_url  an engine on any URL
 """
 
 from __future__ import annotations

@@ -97,3 +97,8 @@ def lookup(value: Value, affinity: str) -> Value | Undecided:
     if affinity == BLOB:
         return value if isinstance(value, bytes) else UNDECIDED
     return to_number(value) if isinstance(value, str) else value
+
+
+def always_decided(affinity: str) -> bool:
+    """Whether `lookup` has an answer for every value."""
+    return affinity not in (TEXT, BLOB)

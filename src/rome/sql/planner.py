@@ -25,6 +25,7 @@ from typing import Final, Protocol
 
 import apsw
 
+from rome.sql.affinity import always_decided
 from rome.sql.catalog import Path, Table
 
 _EQ: Final = apsw.SQLITE_INDEX_CONSTRAINT_EQ
@@ -74,6 +75,11 @@ class Plan:
     """SQLite sorts the rows by itself, so it reads all of them, whatever the LIMIT."""
     text: str
     """For EXPLAIN QUERY PLAN."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a join is likely to ask for the very same again: an equality, small and hashable."""
+        return bool(self.equal) and not any(term.many for term in self.equal)
 
 
 class Hints(Protocol):
@@ -260,7 +266,9 @@ class Planner:
         info.orderByConsumed = consumed
         info.estimatedCost = best.cost
         info.estimatedRows = max(1, int(best.rows))
-        if best.single:
+        affinities = [self._table.affinities[ordinal] for ordinal in best.path.columns[: len(best.equal)]]
+        if best.single and all(map(always_decided, affinities)):
+            # Only then: SQLite looks at no more than the first row that it is given.
             info.idxFlags = _SCAN_UNIQUE
 
     def _describe(self, best: _Choice, ordered: bool) -> str:

@@ -212,6 +212,7 @@ class Processor:
         self, statement: Statement, sql: str, batches: Sequence[Parameters], atomic: bool = False
     ) -> Result:
         total = Result(changed=0)
+        statement, sql = self._naming_columns(statement, sql)
         self.session.statement = _context(statement, sql, expected=len(batches))
         for parameters in batches:
             self._refuse_generated(statement, sql, parameters)
@@ -259,6 +260,8 @@ class Processor:
         if statement.verb in ("attach", "detach"):
             raise NotSupported(f"{statement.verb.upper()}: a connection has one database")
         if statement.verb in _WRITES:
+            statement, sql = self._naming_columns(statement, sql)
+            self.session.statement = _context(statement, sql)
             self._refuse_generated(statement, sql, parameters)
             with _Atomic(self):
                 return self._write(statement, sql, parameters)
@@ -298,6 +301,16 @@ class Processor:
         if statement.verb in ("insert", "replace"):
             result.last_row_id = self.db.last_insert_rowid()
         return result
+
+    def _naming_columns(self, statement: Statement, sql: str) -> tuple[Statement, str]:
+        """INSERT without a list of columns means all but the generated ones, which SQLite is not told of."""
+        table = self.schema.catalog.table(statement.table or "")
+        at = statement.columns_at
+        if table is None or not table.generated or at is None:
+            return statement, sql
+        names = ", ".join(quote(column.name) for column in table.columns if not column.generated)
+        sql = f"{sql[:at]} ({names}) {sql[at:]}"
+        return analyse(sql), sql
 
     def _refuse_generated(self, statement: Statement, sql: str, parameters: Parameters) -> None:
         """A statement that sets a generated column is refused by the shadow, in SQLite's words."""

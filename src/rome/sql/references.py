@@ -15,7 +15,7 @@ from typing import Protocol
 import apsw
 
 from rome.records.rows import Value
-from rome.sql.affinity import UNDECIDED, lookup
+from rome.sql.affinity import BLOB, TEXT, always_decided, to_number
 from rome.sql.catalog import Catalog, ForeignKey, Path, Row, Table
 from rome.sql.checks import FOREIGN_KEY_VIOLATION, PendingChecks
 from rome.sql.session import Session
@@ -95,21 +95,18 @@ class References:
         values: Row = [row[ordinal] for ordinal in foreign_key.columns]
         catalog = self._catalog()
         parent = catalog.table(foreign_key.parent)
-        if None in values:
-            return None
         if parent is None:
             raise apsw.SQLError(f"no such table: main.{foreign_key.parent}")
+        if None in values:
+            return None
         ordinals = catalog.parent_columns(parent, foreign_key)
         path = self._unique_path(parent, ordinals) if ordinals is not None else None
         if path is None or ordinals is None:
             raise apsw.SQLError(f'foreign key mismatch - "{table.name}" referencing "{foreign_key.parent}"')
         by_ordinal = dict(zip(ordinals, values, strict=True))
-        converted: Row = []
-        for ordinal in path.columns[: len(ordinals)]:
-            value = lookup(by_ordinal[ordinal], parent.affinities[ordinal])
-            # As SQLite does, the child's value takes on the parent column's affinity.
-            converted.append(str(by_ordinal[ordinal]) if value is UNDECIDED else value)  # type: ignore[arg-type]
-        return path.layout.encode(converted)
+        return path.layout.encode(
+            [_as_parent(by_ordinal[o], parent.affinities[o]) for o in path.columns[: len(ordinals)]]
+        )
 
     @staticmethod
     def _unique_path(parent: Table, ordinals: tuple[int, ...]) -> Path | None:
@@ -158,34 +155,57 @@ class References:
     def _load_children(self, events: list[_Event]) -> None:
         scans = []
         for event in events:
-            path, range = self._children_range(event)
+            path, range, _ = self._children_range(event)
             scans.append(Scan(range, follow=path.index is not None))
         self._session.transaction.load(scans=scans)
 
-    def _children_range(self, event: _Event) -> tuple[Path, Range]:
+    def _children_range(self, event: _Event) -> tuple[Path, Range, bool]:
+        """Where an event's children are, and whether nothing else is there.
+
+        As in SQLite, children are compared by the parent's affinities and collations. Where the child's
+        columns differ from it in these, its index does not answer, and all of its rows are looked at.
+        """
         wanted = event.foreign_key.columns
-        child = event.child
-        path = next(
-            path
-            for path in child.paths
-            if set(path.columns[: len(wanted)]) == set(wanted)
-            and "NOCASE" not in path.collations[: len(wanted)]
-        )
+        parent, child = event.parent, event.child
+        ordinals = self._catalog().parent_columns(parent, event.foreign_key)
+        assert ordinals is not None, "an event has parent columns"
+        own = dict(zip(wanted, ordinals, strict=True))
         by_ordinal = dict(zip(wanted, event.old, strict=True))
+        path = next(path for path in child.paths if set(path.columns[: len(wanted)]) == set(wanted))
         values: Row = []
-        for ordinal in path.columns[: len(wanted)]:
-            value = lookup(by_ordinal[ordinal], child.affinities[ordinal])
-            values.append(str(by_ordinal[ordinal]) if value is UNDECIDED else value)  # type: ignore[arg-type]
-        return path, path.layout.range(values)
+        exact = True
+        for ordinal, collation in zip(path.columns[: len(wanted)], path.collations, strict=False):
+            affinity, theirs = child.affinities[ordinal], parent.affinities[own[ordinal]]
+            value = by_ordinal[ordinal]
+            if parent.columns[own[ordinal]].collation not in ("BINARY", collation):
+                return child.paths[0], child.row_layout.range([]), False
+            if theirs == BLOB or affinity == theirs or (always_decided(affinity) and always_decided(theirs)):
+                values.append(value)
+                exact = exact and collation == parent.columns[own[ordinal]].collation
+            elif always_decided(affinity) and isinstance(value, str):
+                values.append(to_number(value))
+                exact = False
+            else:
+                return child.paths[0], child.row_layout.range([]), False
+        return path, path.layout.range(values), exact
 
     def _children(self, event: _Event) -> Iterator[tuple[bytes, Row]]:
-        path, range = self._children_range(event)
+        path, range, exact = self._children_range(event)
         transaction = self._session.transaction
         chunk = transaction.scan(range, follow=path.index is not None)
         for key, value in chunk.entries:
             row_key = key if path.index is None else value
-            yield row_key, self._session.fetch(event.child, row_key)
+            row = self._session.fetch(event.child, row_key)
+            if exact or self.parent_key(event.child, event.foreign_key, row) == self._old_key(event):
+                yield row_key, row
         transaction.note(range.start, event.key, FOREIGN_KEY_VIOLATION)
+
+    def _old_key(self, event: _Event) -> bytes | None:
+        """The key by which an event's children refer to the parent as it was."""
+        row: Row = [None] * event.child.width
+        for ordinal, value in zip(event.foreign_key.columns, event.old, strict=True):
+            row[ordinal] = value
+        return self.parent_key(event.child, event.foreign_key, row)
 
     def _act(self, event: _Event) -> None:
         deleted = event.new is None
@@ -214,3 +234,12 @@ class References:
         key = self.parent_key(event.child, event.foreign_key, child_row[1])
         if key is not None and not self._session.transaction.present(key):
             raise apsw.ConstraintError(FOREIGN_KEY_VIOLATION)
+
+
+def _as_parent(value: Value, affinity: str) -> Value:
+    """A child's value as SQLite compares it with the parent's: under the parent column's affinity."""
+    if affinity == TEXT and isinstance(value, int | float):
+        return str(value)
+    if always_decided(affinity) and isinstance(value, str):
+        return to_number(value)
+    return value

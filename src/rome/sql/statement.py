@@ -41,6 +41,8 @@ class Statement:
     """Where the query of CREATE TABLE … AS begins."""
     insert_columns: tuple[str, ...] | None = None
     """The columns that INSERT names; None: no list; (): DEFAULT VALUES."""
+    columns_at: int | None = None
+    """Where an INSERT without a list of columns could have one."""
     conflict_mode: str | None = None
     """The word behind INSERT OR or UPDATE OR, in small letters; "replace" for REPLACE."""
     returning_at: int | None = None
@@ -183,17 +185,21 @@ def _insert(cursor: Cursor, found: Sequence[Token]) -> Statement:
     if cursor.accept("AS"):
         cursor.name()
     columns: tuple[str, ...] | None = None
+    columns_at = None
     opening = cursor.at
     if cursor.accept("DEFAULT", "VALUES"):
         columns = ()
     elif cursor.skip_parentheses():
         columns = tuple(unquoted(token) for token in found[opening + 1 : cursor.at - 1] if token.text != ",")
+    else:
+        columns_at = found[opening - 1].end
     top_level = _top_level(found, cursor.at)
     return Statement(
         verb,
         schema=schema,
         table=table,
         insert_columns=columns,
+        columns_at=columns_at,
         conflict_mode=mode,
         returning_at=_returning(top_level),
         upsert_at=_upsert(top_level),
