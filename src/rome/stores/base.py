@@ -183,7 +183,17 @@ class Snapshot(ABC):
     """
 
     def __init__(self) -> None:
-        self.reads = ReadSet()
+        self._reads = ReadSet()
+        self._unrecorded: list[tuple[Read, Reply]] = []
+
+    @property
+    def reads(self) -> ReadSet:
+        """What was handed out. Put in order when it is asked for: most snapshots never are."""
+        if self._unrecorded:
+            unrecorded, self._unrecorded = self._unrecorded, []
+            for request, reply in unrecorded:
+                self._reads.record(request, reply)
+        return self._reads
 
     def read(self, request: Read) -> Reply:
         """Answer in one round trip, and remember what was seen.
@@ -192,7 +202,7 @@ class Snapshot(ABC):
         true, so that no single version could answer both; `StoreError` where there is no answer.
         """
         reply = self._fetch(request)
-        self.reads.record(request, reply)
+        self._unrecorded.append((request, reply))
         return reply
 
     @abstractmethod

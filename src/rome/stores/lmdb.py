@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from struct import Struct
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rome.errors import ConfigurationError, LimitExceeded, StoreError
@@ -62,6 +63,8 @@ SYNC_CHOICES = ("full", "meta", "no")
 
 _COMMIT_NUMBER = b"commit"
 _number = int.from_bytes
+_version = Struct(">Q").unpack_from
+_make = tuple.__new__
 
 
 class Tree:
@@ -94,7 +97,8 @@ class Tree:
         if limit == 0:
             return entries
         for key, stored in self._backward(scan.range) if scan.reverse else self._forward(scan.range):
-            entries.append(Entry(key, stored[8:], _number(stored[:8])))
+            # tuple.__new__ makes an Entry in half the time that Entry() takes; lists of rows are hot.
+            entries.append(_make(Entry, (key, stored[8:], _version(stored)[0])))
             if len(entries) == limit:
                 break
         return entries

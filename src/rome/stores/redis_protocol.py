@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
+from struct import Struct
 from typing import Any
 
 from rome.stores.base import Entry, Read, ReadSet, Reply, Scan, Writes
@@ -21,6 +22,8 @@ from rome.stores.redis_connection import Argument
 _NO_LIMIT = -1
 _GREATEST = 2**63 - 1
 _number = int.from_bytes
+_version = Struct(">Q").unpack_from
+_make = tuple.__new__
 
 
 class Script:
@@ -100,9 +103,11 @@ def decoded_reply(request: Read, reply: list[Any]) -> Reply:
 
 def scanned(scan: Scan, found: list[Any], values: dict[bytes, Entry | None]) -> list[Entry]:
     """The entries of one scan; those it followed go to `values`."""
-    entries: list[Entry] = []
-    for key, stored in zip(found[0], found[1], strict=True):
-        entries.append(Entry(key, stored[8:], _number(stored[:8])))
+    # tuple.__new__ makes an Entry in half the time that Entry() takes; lists of rows are hot.
+    entries = [
+        _make(Entry, (key, stored[8:], _version(stored)[0]))
+        for key, stored in zip(found[0], found[1], strict=True)
+    ]
     if scan.follow:
         for source, stored in zip(entries, found[2], strict=True):
             values[source.value] = entry(source.value, stored)
