@@ -8,8 +8,9 @@ What a scan fetches, and in which order, is the business of `rome.sql.scans`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any, Final
 
 import apsw
 
@@ -20,6 +21,9 @@ from rome.sql.scans import KeyedRow, scan_rows
 from rome.sql.session import Prefetcher, Session
 from rome.sql.shadow import quote
 from rome.sql.writer import RowIgnored, Writer
+
+_REMEMBERED_ROWS: Final = 32
+"""The greatest result of a scan that is kept for the next time it is asked for."""
 
 
 def declaration(table: Table) -> str:
@@ -88,12 +92,14 @@ class VirtualTable:
 class ScanCursor:
     """One scan of a virtual table (apsw.VTCursor)."""
 
-    __slots__ = ("_count", "_more", "_position", "_row", "_rows", "_table")
+    __slots__ = ("Column", "_count", "_more", "_position", "_rows", "_table")
+
+    Column: Callable[[int], Value]
+    """The current row's values by ordinal: SQLite asks for each of them, so nothing stands between."""
 
     def __init__(self, table: VirtualTable) -> None:
         self._table = table
         self._rows: list[KeyedRow] = []
-        self._row: Row = []
         self._position = 0
         self._count = 0
         self._more: Iterator[list[KeyedRow]] = iter(())
@@ -101,12 +107,26 @@ class ScanCursor:
     def Filter(self, number: int, text: str, arguments: tuple[Any, ...]) -> None:
         table, session = self._table.table, self._table.session
         plan = self._table.planner.plans[number]
+        generation = session.transaction.buffer.generation
+        identity = (table.id, number, arguments) if plan.repeatable else None
+        if identity is not None:
+            held, rows = session.results.get(identity, (-1, self._rows))
+            if held == generation:
+                self._more = iter((rows,))
+                self._advance()
+                return
         if session.prefetcher is not None:
             session.prefetcher.fetch_ahead(table, number, plan, arguments)
             self._more = _told(session.prefetcher, table, number, scan_rows(table, session, plan, arguments))
         else:
             self._more = scan_rows(table, session, plan, arguments)
         self._advance()
+        if identity is not None and self._count <= _REMEMBERED_ROWS:
+            ahead = next(self._more, None)
+            if ahead is None:
+                session.results[identity] = (generation, self._rows if self._count else [])
+            else:
+                self._more = chain((ahead,), self._more)
 
     def _advance(self) -> None:
         """Go on to the next chunk that has rows."""
@@ -115,23 +135,18 @@ class ScanCursor:
             if rows:
                 self._rows = rows
                 self._count = len(rows)
-                self._row = rows[0][1]
+                self.Column = rows[0][1].__getitem__
                 return
 
     def Next(self) -> None:
         self._position += 1
         if self._position < self._count:
-            self._row = self._rows[self._position][1]
+            self.Column = self._rows[self._position][1].__getitem__
         else:
             self._advance()
 
     def Eof(self) -> bool:
         return self._position >= self._count
-
-    def Column(self, number: int) -> Value:
-        if number < 0:
-            return self.Rowid()
-        return self._row[number]
 
     def ColumnNoChange(self, number: int) -> Any:
         return apsw.no_change

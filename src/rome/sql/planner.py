@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Protocol
 
 import apsw
@@ -55,7 +56,7 @@ class Term:
     inclusive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """What one scan does; chosen when the statement is prepared, kept as long as the table is."""
 
@@ -76,10 +77,15 @@ class Plan:
     text: str
     """For EXPLAIN QUERY PLAN."""
 
-    @property
+    @cached_property
     def repeatable(self) -> bool:
         """Whether a join is likely to ask for the very same again: an equality, small and hashable."""
-        return bool(self.equal) and not any(term.many for term in self.equal)
+        return bool(self.equal) and self.limit < 0 and not any(term.many for term in self.equal)
+
+    @cached_property
+    def plain(self) -> bool:
+        """Only equalities with single values."""
+        return self.repeatable and self.low is None and self.high is None
 
 
 class Hints(Protocol):

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from rome.records.keys import KeyColumn, KeyLayout
 from rome.records.rows import Value
-from rome.sql.affinity import UNDECIDED, lookup
+from rome.sql.affinity import UNDECIDED, Undecided, lookup
 from rome.sql.catalog import Row, Table
 from rome.sql.planner import Plan, Term
 from rome.sql.session import Session
@@ -88,6 +88,10 @@ def known_rows(table: Table, session: Session, found: Search) -> list[KeyedRow] 
 def plan_ranges(table: Table, plan: Plan, arguments: Sequence[Any]) -> tuple[list[Range], bool]:
     """The key ranges that answer a plan for these values; and whether all its terms were used."""
     path = plan.path
+    if plan.plain:
+        single = _plain_range(table, plan, arguments)
+        if single is not None:
+            return single, True
     choices: list[list[Value]] = []
     exact = True
     for term, ordinal in zip(plan.equal, path.columns, strict=False):
@@ -109,6 +113,22 @@ def plan_ranges(table: Table, plan: Plan, arguments: Sequence[Any]) -> tuple[lis
     if len(ranges) > 1:
         ranges = sorted(set(ranges))
     return ranges, exact
+
+
+def _plain_range(table: Table, plan: Plan, arguments: Sequence[Any]) -> list[Range] | None:
+    """The range of a plan with plain equalities, which is most of them; None if one cannot be used."""
+    values: list[Value] = []
+    for term, ordinal in zip(plan.equal, plan.path.columns, strict=False):
+        value = arguments[term.argument] if term.argument >= 0 else None
+        if value is None:
+            if not term.null_matches:
+                return []
+        else:
+            value = lookup(value, table.affinities[ordinal])
+            if isinstance(value, Undecided):
+                return None
+        values.append(value)
+    return [plan.path.layout.range(values)]
 
 
 def _bound(term: Term | None, arguments: Sequence[Any], affinity: str) -> tuple[Any, bool] | None:

@@ -54,6 +54,8 @@ class Session:
         """Present where a read costs a round trip."""
         self._transaction: Transaction | None = None
         self._rows: dict[bytes, tuple[bytes, Row]] = {}
+        self.results: dict[tuple[Any, ...], tuple[int, list[tuple[bytes, Row]]]] = {}
+        """Whole results of scans, with the write buffer's generation that they hold for."""
         self._row_numbers: dict[bytes, int] = {}
         self._numbered_keys: list[bytes] = []
 
@@ -73,6 +75,7 @@ class Session:
         """Forget everything that belongs to the transaction."""
         self._transaction = None
         self._rows.clear()
+        self.results.clear()
         self._row_numbers.clear()
         self._numbered_keys.clear()
 
@@ -110,6 +113,7 @@ class Session:
     def forget_rows(self) -> None:
         """The schema changed: rows have to be decoded anew."""
         self._rows.clear()
+        self.results.clear()
 
     # Row numbers, where the row's key is not one
 

@@ -30,9 +30,12 @@ class WriteBuffer:
         self._adds: dict[bytes, int] = {}
         self._floors: dict[bytes, int] = {}
         self._undo: list[Callable[[], None]] = []
+        self.generation = 0
+        """Grows with every change, taken back ones included."""
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Write a key; None deletes it."""
+        self.generation += 1
         space = self._spaces.setdefault(key_space(key), {})
         previous = space.get(key, _MISSING)
         space[key] = value
@@ -86,6 +89,7 @@ class WriteBuffer:
 
     def rollback_to(self, mark: int) -> None:
         """Take back everything that came after the mark."""
+        self.generation += 1
         while len(self._undo) > mark:
             self._undo.pop()()
 
