@@ -331,8 +331,8 @@ class Processor:
             self.schema.run_temporary(sql)
             return Result()
         with _Atomic(self):
-            self.schema.change(statement, sql, self.writer.foreign_keys)
-            if statement.as_select_at is not None:
+            changed = self.schema.change(statement, sql, self.writer.foreign_keys)
+            if changed and statement.as_select_at is not None:
                 self._fill_created(statement, sql)
         return Result()
 

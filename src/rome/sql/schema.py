@@ -169,8 +169,8 @@ class Schema:
             return False
         found = self._db.execute(
             "SELECT 1 FROM sqlite_temp_master WHERE name = ? COLLATE NOCASE", (name,)
-        ).fetchone()
-        return found is not None
+        ).fetchall()
+        return bool(found)
 
     def run_temporary(self, sql: str) -> None:
         self.shadow.db.execute(sql)
@@ -197,8 +197,8 @@ class Schema:
 
     # DDL
 
-    def change(self, statement: Statement, sql: str, foreign_keys: bool) -> None:
-        """Run a DDL statement. Raises apsw's errors with SQLite's texts."""
+    def change(self, statement: Statement, sql: str, foreign_keys: bool) -> bool:
+        """Run a DDL statement; whether it changed anything. Raises apsw's errors with SQLite's texts."""
         transaction = self._session.transaction
         transaction.get(schema_key())
         mark = transaction.buffer.mark()
@@ -208,7 +208,7 @@ class Schema:
         altered = statement.table or statement.name if statement.verb == "alter" else None
         after = self.shadow.apply(sql, before, altered)
         if after.entries == before.entries:
-            return
+            return False
         try:
             self._move_data(before, after)
             transaction.put(CATALOG_KEY, after.encode())
@@ -222,6 +222,7 @@ class Schema:
             self.catalog = before
             self._become(before)
             raise
+        return True
 
     def _refuse_orphans(self, catalog: Catalog, name: str | None) -> None:
         """DROP TABLE deletes the rows first, which rows of other tables may refer to."""
@@ -235,7 +236,7 @@ class Schema:
                 f"{quote(child.columns[ordinal].name)} IS NOT NULL" for ordinal in foreign_key.columns
             )
             found = self._db.execute(f"SELECT 1 FROM main.{quote(child.name)} WHERE {columns} LIMIT 1")
-            if found.fetchone() is not None:
+            if found.fetchall():
                 raise apsw.ConstraintError("FOREIGN KEY constraint failed")
 
     def _move_data(self, before: Catalog, after: Catalog) -> None:

@@ -198,11 +198,16 @@ class Shadow:
             for position, group in enumerate(rows)
         )
 
-    def _constant(self, default: str | None) -> Value:
-        """What an added column holds in the rows that were there before it."""
+    @staticmethod
+    def _constant(type: str, default: str | None) -> Value:
+        """What an added column of this type holds in the rows that were there before it."""
         if default is None:
             return None
-        value: Value = self.db.execute(f"SELECT {default}").get
+        alone = apsw.Connection(":memory:")
+        value: Value = alone.execute(
+            f"CREATE TABLE t (c {type}); INSERT INTO t VALUES ({default}); SELECT c FROM t"
+        ).get
+        alone.close()
         return value
 
     # Rows
@@ -297,7 +302,7 @@ class _Numbers:
         return cls(previous.id, known, hidden, next_column, previous.index_ids, take)
 
     def columns(
-        self, facts: list[_ColumnFacts], constant: Callable[[str | None], Value]
+        self, facts: list[_ColumnFacts], constant: Callable[[str, str | None], Value]
     ) -> tuple[Column, ...]:
         """Number the columns: by place where their count is unchanged (renamed), else by name."""
         by_name = {name.lower(): (id, missing) for name, id, missing in self._known}
@@ -309,7 +314,7 @@ class _Numbers:
                 id, missing = by_name[fact.name.lower()]
             else:
                 id = self.take_column()
-                missing = None if self._is_new else constant(fact.default)
+                missing = None if self._is_new else constant(fact.type, fact.default)
             affinity = affinity_of(fact.type)
             found.append(
                 Column(
