@@ -288,7 +288,9 @@ class Queries:
         if self.dice.chance(50):
             return Query(f"WITH c AS ({inner.sql}) SELECT * FROM c", loose=inner.loose)
         places = self.places("z", table)
-        return Query(f"WITH c AS ({inner.sql}) SELECT * FROM c JOIN {table.name} AS z ON {self.condition(places, 1)}")
+        shown = ", ".join(["c.*", *(place.text for place in places)])
+        joined = f"{table.name} AS z ON {self.condition(places, 1)}"
+        return Query(f"WITH c AS ({inner.sql}) SELECT {shown} FROM c JOIN {joined}")
 
     def derived(self) -> Query:
         inner = self.simple(self.dice.below(2))

@@ -79,8 +79,29 @@ def test_a_refused_commit_is_refused_again() -> None:
 def test_an_index_on_a_column_of_the_primary_key_is_searched() -> None:
     agree(
         "CREATE TABLE t (a TEXT NOT NULL, b TEXT NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID",
-        "CREATE INDEX i ON t (b)",
-        "INSERT INTO t VALUES ('a', 'b'), ('b', 'b'), ('c', 'a')",
-        "SELECT a FROM t WHERE b = 'b' ORDER BY a",
-        "SELECT a FROM t WHERE b IN ('a', 'b') ORDER BY a",
+        "CREATE UNIQUE INDEX i ON t (b)",
+        "INSERT INTO t VALUES ('a', 'b'), ('b', 'c'), ('c', 'a')",
+        "SELECT a FROM t WHERE b IS 'b'",
+        "DELETE FROM t WHERE b = 'b'",
+    )
+
+
+def test_a_unique_index_is_searched_by_its_own_columns_only() -> None:
+    agree(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER UNIQUE)",
+        "INSERT INTO t VALUES (1, 5), (2, 6), (3, NULL)",
+        "SELECT * FROM t WHERE n = 5 AND id > 0",
+        "SELECT * FROM t WHERE n = 6 AND id >= 2 ORDER BY n, id",
+        "SELECT * FROM t WHERE n IS NULL AND id > 2",
+    )
+
+
+def test_an_added_column_keeps_its_default_as_its_type_would() -> None:
+    agree(
+        "CREATE TABLE t (a INTEGER PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)",
+        "ALTER TABLE t ADD COLUMN b TEXT DEFAULT 0",
+        "ALTER TABLE t ADD COLUMN c INTEGER NOT NULL DEFAULT '7'",
+        "ALTER TABLE t ADD COLUMN d REAL DEFAULT -1",
+        "SELECT * FROM t WHERE b = '0' AND c = 7",
     )

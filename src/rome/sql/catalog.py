@@ -101,6 +101,11 @@ class Path:
     def name(self) -> str:
         return self.index.name if self.index is not None else "PRIMARY KEY"
 
+    @property
+    def searched(self) -> tuple[int, ...]:
+        """The columns to search by: an entry of a unique index has the row's key only beside a NULL."""
+        return self.columns[: self.unique_columns] if self.unique_columns else self.columns
+
 
 @dataclass(frozen=True)
 class Table:

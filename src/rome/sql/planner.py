@@ -156,7 +156,7 @@ class Planner:
             by_column.setdefault(column, []).append(constraint)
         equal: list[_Constraint] = []
         low = high = None
-        for ordinal, collation in zip(path.columns, path.collations, strict=True):
+        for ordinal, collation in zip(path.searched, path.collations, strict=False):
             usable = [c for c in by_column.get(ordinal, ()) if _agrees(c, collation)]
             found = min(
                 (c for c in usable if c.op in _SYMBOL),
