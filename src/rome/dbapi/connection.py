@@ -4,7 +4,8 @@ A transaction begins with the first statement (PEP 249), reads one snapshot, and
 `commit()` or `rollback()`. With `isolation_level = None`, as in sqlite3, each statement is its own
 transaction unless BEGIN was said.
 
-A transaction that lost a conflict, or its store, in the middle is over: nothing of it will be
+A conflict is first absorbed by replay (see rome.dbapi.replay). A transaction that lost one for
+good, or its store, in the middle is over: nothing of it will be
 written. The connection then refuses every statement until `rollback()` (or ROLLBACK), so that a
 program that overlooks the error cannot commit the second half of what it wanted.
 """
@@ -31,6 +32,7 @@ from rome.dbapi.errors import (
     Warning,
     translate,
 )
+from rome.dbapi.replay import Log, ReplayLimits, Run
 from rome.errors import Conflict, StoreError
 from rome.sql import dump
 from rome.sql.processor import Processor, Result
@@ -63,11 +65,13 @@ class Connection:
         *,
         foreign_keys: bool = True,
         sequence_cache: int | None = None,
+        replay: ReplayLimits | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         block = sequence_cache or (_SEQUENCE_BLOCK_REMOTE if store.characteristics.remote else 1)
         self._processor: Processor | None = Processor(store, shared_of(store, block), foreign_keys)
         self._on_close = on_close
+        self._log = Log(replay or ReplayLimits())
         self._explicit = False
         self._failure: BaseException | None = None
         self.isolation_level: str | None = ""
@@ -90,18 +94,29 @@ class Connection:
         self._refuse_after_failure()
         if self._work.in_transaction:
             try:
-                self._work.commit()
+                self._commit_or_replay()
             except BaseException as error:
                 # A deferred foreign key that is broken leaves the transaction open, as in SQLite.
                 self._explicit = self._explicit and self.in_open_transaction
                 self._raise(error)
         self._explicit = False
+        self._log.clear()
+
+    def _commit_or_replay(self) -> None:
+        while True:
+            try:
+                self._work.commit()
+                return
+            except Conflict as conflict:
+                self._work.counters.conflicts += 1
+                self._log.replay(self._work, conflict)
 
     def rollback(self) -> None:
         """Roll back; nothing of the transaction is left."""
         self._check()
         self._failure = None
         self._explicit = False
+        self._log.clear()
         self._work.rollback()
 
     def close(self) -> None:
@@ -191,7 +206,7 @@ class Connection:
             raise ProgrammingError("You can only execute one statement at a time.")
         if statement.verb in _CONTROL:
             return self._control(statement)
-        return self._within(lambda: self._work.execute(statement, sql, parameters))
+        return self._within(lambda processor: processor.execute(statement, sql, parameters))
 
     def _run_many(self, sql: str, batches: list[Parameters]) -> Result:
         statement = analyse(sql)
@@ -199,7 +214,7 @@ class Connection:
             raise ProgrammingError("executemany() can only execute DML statements.")
         if not batches:
             return Result(changed=0)
-        return self._within(lambda: self._work.execute_many(statement, sql, batches))
+        return self._within(lambda processor: processor.execute_many(statement, sql, batches))
 
     def _run_script(self, script: str) -> None:
         if self.in_transaction:
@@ -207,14 +222,15 @@ class Connection:
         for sql in split_script(script):
             self._run(sql, ())
 
-    def _within(self, run: Callable[[], Result]) -> Result:
+    def _within(self, run: Run) -> Result:
         """Run within the transaction, which begins here if none is open, and ends here in autocommit."""
         self._refuse_after_failure()
         self._begin_if_needed()
         alone = self.isolation_level is None and not self._explicit
         try:
-            result = run()
+            result = self._run_or_replay(run)
         except apsw.Error as error:
+            self._log.add(run, None, error)
             # The statement is undone; what is left belongs to those that executemany ran before it.
             if alone:
                 self.commit()
@@ -223,12 +239,22 @@ class Connection:
             if alone:
                 self._work.rollback()
             self._raise(error)
+        self._log.add(run, result)
         if alone:
             self.commit()
         return result
 
+    def _run_or_replay(self, run: Run) -> Result:
+        """Run; if what was read before turns out to have changed, replay the transaction so far first."""
+        while True:
+            try:
+                return run(self._work)
+            except Conflict as conflict:
+                self._log.replay(self._work, conflict)
+
     def _begin_if_needed(self) -> None:
         if not self._work.in_transaction:
+            self._log.clear()
             self._work.begin()
 
     def _raise(self, error: BaseException) -> None:
@@ -270,19 +296,26 @@ class Connection:
         return Result()
 
     def _savepoint(self, verb: str, name: str) -> None:
-        try:
-            if verb == "savepoint":
-                self._begin_if_needed()
-                self._work.savepoint(name)
-                if self.isolation_level is None:
-                    self._explicit = True
-            elif not self._work.in_transaction:
+        if verb == "savepoint":
+            self._begin_if_needed()
+            if self.isolation_level is None:
+                self._explicit = True
+
+        def run(processor: Processor) -> Result:
+            if not processor.in_transaction:
                 raise apsw.SQLError(f"no such savepoint: {name}")
+            if verb == "savepoint":
+                processor.savepoint(name)
             elif verb == "release":
-                self._work.release(name)
+                processor.release(name)
             else:
-                self._work.rollback_to(name)
+                processor.rollback_to(name)
+            return Result()
+
+        try:
+            self._log.add(run, run(self._work))
         except apsw.Error as error:
+            self._log.add(run, None, error)
             raise translate(error) from error
 
 

@@ -13,10 +13,11 @@ from sqlalchemy.engine import URL, Engine
 
 import rome.dbapi
 from rome.dbapi import Connection
+from rome.dbapi.replay import ReplayLimits
 from rome.errors import ConfigurationError
 from rome.stores import Store, open_store, parse
 
-PARAMETERS = ("foreign_keys", "sequence_cache")
+PARAMETERS = ("foreign_keys", "replay", "replay_time", "replay_tries", "sequence_cache")
 """The URL parameters that are the engine's, not the store's."""
 
 
@@ -195,4 +196,26 @@ def _options(parameters: Any) -> dict[str, Any]:
         if not given.isdigit() or int(given) < 1:
             raise ConfigurationError(f"sequence_cache={given}: a whole number of at least 1 is needed")
         options["sequence_cache"] = int(given)
+    options["replay"] = _replay(parameters)
     return options
+
+
+def _replay(parameters: Any) -> ReplayLimits:
+    given = {
+        name: parameters[name] for name in ("replay", "replay_tries", "replay_time") if name in parameters
+    }
+    if given.get("replay", "on").lower() not in ("on", "off"):
+        raise ConfigurationError(f"replay={given['replay']}: one of on, off is needed")
+    if given.get("replay", "on").lower() == "off":
+        return ReplayLimits(tries=0)
+    standard = ReplayLimits()
+    try:
+        tries = int(given.get("replay_tries", standard.tries))
+        seconds = float(given.get("replay_time", standard.seconds))
+    except ValueError:
+        tries, seconds = -1, 0.0
+    if tries < 0 or not 0 < seconds < 1e6:
+        raise ConfigurationError(
+            "replay_tries is a whole number of at least 0, replay_time a number of seconds"
+        )
+    return ReplayLimits(tries, seconds)

@@ -27,9 +27,10 @@ from rome.sql import explain, pragmas, returning
 from rome.sql.errors import NotSupported
 from rome.sql.keyset import find as find_keyset
 from rome.sql.schema import Schema
+from rome.sql.sequences import Numbers
 from rome.sql.session import Session, StatementContext
 from rome.sql.shadow import quote
-from rome.sql.shared import Shared
+from rome.sql.shared import Counters, Shared
 from rome.sql.statement import Statement, analyse
 from rome.sql.writer import Writer
 from rome.stores.base import Store
@@ -104,11 +105,14 @@ class Processor:
     def in_transaction(self) -> bool:
         return self.session.in_transaction
 
-    def begin(self) -> None:
-        """Begin a transaction on the newest schema that this process knows. Costs no round trip."""
+    def begin(self, numbers: Numbers | None = None) -> None:
+        """Begin a transaction on the newest schema that this process knows. Costs no round trip.
+
+        `numbers` were drawn by an earlier run of the same transaction, and are used first.
+        """
         self.schema.adopt(self._shared.newest)
         self.session.begin(Transaction(self.store, schema_key(), self.schema.version.number))
-        self.writer.begin()
+        self.writer.begin(numbers)
         self._savepoints.clear()
         self._temporary_at_begin = self.schema.temporary_count
         if self.schema.has_temporary:
@@ -127,6 +131,7 @@ class Processor:
             self.rollback()
             raise
         if number is not None:
+            self.counters.commits += 1
             self.schema.committed(number)
             self._shared.moved(transaction.buffer.writes().adds)
         if not self.db.get_autocommit():
@@ -178,6 +183,14 @@ class Processor:
             if self._savepoints[position].name.lower() == name.lower():
                 return position
         raise apsw.SQLError(f"no such savepoint: {name}")
+
+    def numbers_drawn(self) -> Numbers:
+        """The numbers that the running transaction took from sequences, in order, by sequence."""
+        return self.writer.numbers_drawn()
+
+    @property
+    def counters(self) -> Counters:
+        return self._shared.counters
 
     # Statements
 
@@ -236,6 +249,7 @@ class Processor:
                     raise
             except SchemaChanged:
                 if self.session.transaction.buffer.mark():
+                    self._shared.load()
                     raise Conflict([schema_key()]) from None
                 savepoints = self._savepoints[:]
                 self.rollback()

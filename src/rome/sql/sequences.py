@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from threading import Lock
 
+Numbers = dict[bytes, list[int]]
+"""By sequence: the numbers that a transaction has drawn, in order."""
+
 
 class Sequences:
     """The numbers that this process holds in reserve; one for each open store."""

@@ -25,6 +25,20 @@ class SchemaVersion:
 
 
 @dataclass(slots=True)
+class Counters:
+    """What became of this process's transactions on one store, for an operator to read."""
+
+    commits: int = 0
+    """Commits that wrote."""
+    conflicts: int = 0
+    """Commits that found another transaction in their way."""
+    replays: int = 0
+    """Runs of a transaction beyond its first."""
+    raised: int = 0
+    """Conflicts that reached the program."""
+
+
+@dataclass(slots=True)
 class Shared:
     """Shared by the connections to one store; safe for use by many threads."""
 
@@ -33,6 +47,7 @@ class Shared:
     newest: SchemaVersion = SchemaVersion(ABSENT, Catalog())
     counts: dict[bytes, int] = field(default_factory=dict)
     """Row counts as last seen, moved by this process's own commits; hints for planning."""
+    counters: Counters = field(default_factory=Counters)
     _images: dict[int, bytes] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 

@@ -21,7 +21,7 @@ from rome.sql.affinity import UNDECIDED, Undecided, stored
 from rome.sql.catalog import Catalog, Index, Row, Table
 from rome.sql.checks import PendingChecks
 from rome.sql.references import References
-from rome.sql.sequences import Sequences
+from rome.sql.sequences import Numbers, Sequences
 from rome.sql.session import Session
 from rome.sql.shadow import Shadow
 
@@ -58,11 +58,15 @@ class Writer:
         self._given: dict[tuple[int, tuple[str, ...]], tuple[int, ...]] = {}
         self._defaults: dict[tuple[int, int], Value] = {}
         self._checks: PendingChecks | None = None
+        self._again: Numbers = {}
+        self._drawn: Numbers = {}
         self.references = References(session, catalog, self)
         self.foreign_keys = True
 
-    def begin(self) -> None:
-        """A transaction begins."""
+    def begin(self, numbers: Numbers | None = None) -> None:
+        """A transaction begins; it draws these numbers first, being a second run of the one that did."""
+        self._again = {counter: drawn[:] for counter, drawn in (numbers or {}).items()}
+        self._drawn = {}
         self._checks = PendingChecks(self._session.transaction)
         self.references.begin()
 
@@ -307,7 +311,20 @@ class Writer:
 
     # Numbers
 
+    def numbers_drawn(self) -> Numbers:
+        """What this transaction has drawn, and what it was given to draw and has not yet."""
+        counters = self._drawn.keys() | self._again.keys()
+        return {c: self._drawn.get(c, []) + self._again.get(c, []) for c in counters}
+
     def _next_number(self, table: Table, fields: Row, given: tuple[int, ...] | None) -> int:
+        """A number from the table's sequence: one of the first run's, if this is a second run."""
+        counter = table.sequence_key
+        again = self._again.get(counter)
+        number = again.pop(0) if again else self._new_number(table, fields, given)
+        self._drawn.setdefault(counter, []).append(number)
+        return number
+
+    def _new_number(self, table: Table, fields: Row, given: tuple[int, ...] | None) -> int:
         counter = table.sequence_key
         # A row of this transaction that brought its own number has not raised the sequence yet.
         own = self._session.transaction.buffer.floor_of(counter)
