@@ -105,3 +105,50 @@ def test_an_added_column_keeps_its_default_as_its_type_would() -> None:
         "ALTER TABLE t ADD COLUMN d REAL DEFAULT -1",
         "SELECT * FROM t WHERE b = '0' AND c = 7",
     )
+
+
+def test_a_deferred_violation_in_autocommit_leaves_no_transaction_open() -> None:
+    agree(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, p INTEGER REFERENCES t (id) DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO t VALUES (1, 7)",
+        "INSERT INTO t VALUES (1, 1)",
+        "DELETE FROM t",
+    )
+
+
+def test_a_deferred_violation_outlives_a_new_name_of_its_table() -> None:
+    agree(
+        "BEGIN",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, p INTEGER REFERENCES t (id) DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO t VALUES (1, 7), (2, 2)",
+        "ALTER TABLE t RENAME TO u",
+        "COMMIT",
+        "INSERT INTO u VALUES (7, 2)",
+        "DELETE FROM u WHERE id = 2",
+        "ALTER TABLE u RENAME TO v",
+        "COMMIT",
+        "INSERT INTO v VALUES (2, 2)",
+        "COMMIT",
+        tables="v",
+    )
+
+
+def test_of_several_broken_constraints_the_one_is_told_that_sqlite_tells() -> None:
+    agree(
+        "CREATE TABLE t (a PRIMARY KEY, b NOT NULL UNIQUE, c UNIQUE)",
+        "CREATE UNIQUE INDEX i ON t (lower(c))",
+        "CREATE TABLE u (a NOT NULL UNIQUE, b NOT NULL, c NOT NULL UNIQUE, PRIMARY KEY (b))",
+        "INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)",
+        "INSERT INTO u VALUES (1, 1, 1), (2, 2, 2)",
+        "INSERT INTO t VALUES (1, 1, 1)",
+        "INSERT INTO t VALUES (1, 1, NULL)",
+        "INSERT INTO t VALUES (1, 3, 1)",
+        "INSERT INTO t VALUES (1, 3, 3), (4, NULL, 4)",
+        "INSERT INTO t VALUES (5, 5, 5), (1, 3, 3), (4, 5, 4)",
+        "UPDATE t SET a = 1, b = 1, c = 1 WHERE a = 2",
+        "INSERT INTO u VALUES (1, 1, 1)",
+        "INSERT INTO u VALUES (1, 1, 3)",
+        "INSERT INTO u VALUES (1, 3, 1)",
+        "UPDATE u SET a = 1, b = 1 WHERE a = 2",
+        tables="t u",
+    )

@@ -233,7 +233,7 @@ class Connection:
             self._log.add(run, None, error)
             # The statement is undone; what is left belongs to those that executemany ran before it.
             if alone:
-                self.commit()
+                self._commit_alone()
             self._raise(error)
         except BaseException as error:
             if alone:
@@ -241,8 +241,15 @@ class Connection:
             self._raise(error)
         self._log.add(run, result)
         if alone:
-            self.commit()
+            self._commit_alone()
         return result
+
+    def _commit_alone(self) -> None:
+        """COMMIT in autocommit. Where that is refused, nothing is left open that a program could mend."""
+        try:
+            self.commit()
+        finally:
+            self._work.rollback()
 
     def _run_or_replay(self, run: Run) -> Result:
         """Run; if what was read before turns out to have changed, replay the transaction so far first."""

@@ -123,6 +123,8 @@ class Table:
     next_column: int
     indexes: tuple[Index, ...]
     foreign_keys: tuple[ForeignKey, ...]
+    checked: tuple[int, ...]
+    """The order in which SQLite checks what is unique: numbers of indexes, and -1 for the row's key."""
     needs_sqlite: bool
     """CHECK constraints, generated columns or STRICT: each written row is put to SQLite."""
     index_ids: dict[str, int] = field(hash=False)

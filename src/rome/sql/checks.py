@@ -67,15 +67,20 @@ class PendingChecks:
             return
         transaction = self._transaction
         transaction.load(presence=self.wanted())
-        claims, self._claims = self._claims, []
+        self.finish_claims()
         parents, self._parents = self._parents, {}
-        for claim in claims:
-            if transaction.stored(claim.key):
-                raise apsw.ConstraintError(claim.message)
         for key, child in parents.items():
             if not transaction.present(key):
                 raise apsw.ConstraintError(FOREIGN_KEY_VIOLATION)
             transaction.note(key, child, FOREIGN_KEY_VIOLATION)
+
+    def finish_claims(self) -> None:
+        """Decide what has to be free."""
+        claims, self._claims = self._claims, []
+        self._transaction.load(presence=[claim.key for claim in claims])
+        for claim in claims:
+            if self._transaction.stored(claim.key):
+                raise apsw.ConstraintError(claim.message)
 
     def discard(self) -> None:
         """The statement failed: nothing is to be decided any more."""

@@ -421,7 +421,11 @@ class _Atomic:
                 self._undo()
                 raise
         else:
-            self._undo()
+            try:
+                if isinstance(error, apsw.ConstraintError):
+                    self._processor.writer.first_violation()
+            finally:
+                self._undo()
 
     def _undo(self) -> None:
         self._processor.writer.discard_statement()

@@ -9,7 +9,7 @@ generation, and the ON DELETE and ON UPDATE actions run, which may bring new eve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import apsw
@@ -130,16 +130,40 @@ class References:
 
     def finish_transaction(self, checks: PendingChecks) -> None:
         """Judge at COMMIT what was deferred. It stays so if COMMIT is refused."""
-        for (key, foreign_key), table in self._deferred_children.items():
+        for (key, deferred), table_then in self._deferred_children.items():
+            table, foreign_key = self._after_ddl(table_then, deferred)
             data = self._session.transaction.get(key)
-            if data is not None:
+            if data is not None and table is not None and foreign_key is not None:
                 parent_key = self.parent_key(table, foreign_key, self._session.row(table, key, data))
                 if parent_key is not None:
                     checks.parent(parent_key, key)
         checks.finish()
-        self._load_children(self._deferred_parents)
-        for event in self._deferred_parents:
+        events = [event for event in map(self._event_after_ddl, self._deferred_parents) if event is not None]
+        self._load_children(events)
+        for event in events:
             self._refuse(event)
+
+    def _after_ddl(self, table: Table, foreign_key: ForeignKey) -> tuple[Table | None, ForeignKey | None]:
+        """A table and its foreign key as they are now; this transaction may have altered or dropped them."""
+        tables = self._catalog().tables
+        now = tables.get(table.name.lower())
+        if now is table:
+            return table, foreign_key
+        now = next((other for other in tables.values() if other.id == table.id), None)
+        ids = [table.columns[ordinal].id for ordinal in foreign_key.columns]
+        for other in now.foreign_keys if now is not None else ():
+            if now is not None and [now.columns[ordinal].id for ordinal in other.columns] == ids:
+                return now, other
+        return now, None
+
+    def _event_after_ddl(self, event: _Event) -> _Event | None:
+        child, foreign_key = self._after_ddl(event.child, event.foreign_key)
+        if child is event.child:
+            return event
+        parent = self._catalog().table(foreign_key.parent) if foreign_key is not None else None
+        if child is None or foreign_key is None or parent is None:
+            return None
+        return replace(event, parent=parent, child=child, foreign_key=foreign_key)
 
     def discard(self) -> None:
         """The statement failed."""

@@ -149,6 +149,7 @@ class Shadow:
             next_column=numbers.next_column,
             indexes=tuple(found_indexes),
             foreign_keys=foreign_keys,
+            checked=_check_order(indexes, found_indexes, key_kind),
             needs_sqlite=any(fact.generated for fact in facts) or needs_sqlite(sql),
             index_ids=numbers.used_indexes,
         )
@@ -342,6 +343,15 @@ class _Numbers:
             number = self._take()
         self.used_indexes[identity] = number
         return number
+
+
+def _check_order(
+    indexes: list[tuple[Any, ...]], described: list[Index], key_kind: str
+) -> tuple[int, ...]:
+    """A row's number first, then the indexes as PRAGMA index_list gives them, the key's among them."""
+    ids = {index.name: index.id for index in described}
+    unique = [ids.get(name, -1) for _, name, is_unique, _, _ in indexes if is_unique]
+    return (-1, *unique) if key_kind == "rowid" else tuple(unique)
 
 
 def _foreign_key_index(ordinals: tuple[int, ...], columns: tuple[Column, ...], numbers: _Numbers) -> Index:

@@ -90,6 +90,10 @@ class Writer:
         """Decide what waited for COMMIT."""
         self.references.finish_transaction(self.checks)
 
+    def first_violation(self) -> None:
+        """The statement failed for a constraint: if rows before broke one too, that is raised instead."""
+        self.checks.finish_claims()
+
     def discard_statement(self) -> None:
         """The statement failed; the buffer has been rolled back by the caller."""
         self.checks.discard()
@@ -243,6 +247,8 @@ class Writer:
                 else:
                     self._replace(table, index, claimed)
             return
+        if len(claims) > 1:
+            claims.sort(key=lambda claim: table.checked.index(claim[0].id if claim[0] is not None else -1))
         for index, claimed in claims:
             self.checks.claim(claimed, key, table.unique_violation(index))
 
