@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy.engine import Engine
 
-from rome.dbapi import Connection, Error, OperationalError, connect
+from rome.dbapi import Connection, Error, IntegrityError, OperationalError, connect
 from tests.sql.beside import Beside
 
 Connect = Callable[..., Connection]
@@ -266,15 +266,16 @@ def test_of_two_that_create_one_table_one_fails(connect: Connect) -> None:
         two.execute("CREATE TABLE t (b)")
 
 
-def test_a_write_under_a_schema_that_changed_meanwhile_is_a_conflict(connect: Connect) -> None:
+def test_a_write_under_a_schema_that_changed_meanwhile_is_done_under_the_new_one(connect: Connect) -> None:
     one, two = connect(), connect()
     one.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a)")
     one.commit()
     two.execute("INSERT INTO t (a) VALUES (1)")
     one.execute("CREATE UNIQUE INDEX ux ON t (a)")
     one.commit()
-    with pytest.raises(OperationalError, match="serialization failure"):
-        two.commit()
+    two.commit()
+    with pytest.raises(IntegrityError, match="UNIQUE constraint failed"):
+        one.execute("INSERT INTO t (a) VALUES (1)")
 
 
 # Seen by others

@@ -96,6 +96,8 @@ class Connection:
             try:
                 self._commit_or_replay()
             except BaseException as error:
+                if isinstance(error, Conflict | StoreError):
+                    self._work.rollback()
                 # A deferred foreign key that is broken leaves the transaction open, as in SQLite.
                 self._explicit = self._explicit and self.in_open_transaction
                 self._raise(error)
