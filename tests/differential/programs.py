@@ -26,6 +26,8 @@ class Step:
     loose: bool = False
     any_count: bool = False
     """The row count depends on the order in which rows are visited."""
+    any_text: bool = False
+    """Which of several broken constraints is told depends on when foreign keys act."""
 
     def __str__(self) -> str:
         call = "executemany" if self.many else "execute"
@@ -77,17 +79,25 @@ class _Maker:
     def write(self, make: Any) -> None:
         text = Text(self.dice)
         sql = make(Writes(self.dice, self.schema, text))
-        self.run(sql, parameters=tuple(text.parameters), any_count=self._cascades_to_itself(sql))
+        parameters = tuple(text.parameters)
+        acts = self._acts()
+        self.run(sql, parameters=parameters, any_count=acts and sql.startswith("DELETE"), any_text=acts)
 
-    def _cascades_to_itself(self, sql: str) -> bool:
-        """Whether DELETE may find that a row it is to delete was deleted by its own cascade."""
-        return sql.startswith("DELETE") and any(
-            "CASCADE" in constraint for table in self.schema.tables for constraint in table.constraints
+    def _acts(self) -> bool:
+        """Whether the actions of foreign keys may run: in SQLite at each row, in ROME behind the last one."""
+        return any(
+            action in constraint
+            for table in self.schema.tables
+            for constraint in table.constraints
+            for action in ("CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT")
         )
 
     def write_many(self, make: Any) -> None:
         sql, rows = make(Writes(self.dice, self.schema, Text(self.dice)))
-        self.run(sql, parameters=tuple(rows), many=True, any_count=self._cascades_to_itself(sql))
+        acts = self._acts()
+        self.run(
+            sql, parameters=tuple(rows), many=True, any_count=acts and sql.startswith("DELETE"), any_text=acts
+        )
 
     def query(self) -> None:
         text = Text(self.dice)

@@ -33,6 +33,11 @@ class Column:
     """The rest of its definition."""
 
     @property
+    def is_number_of_row(self) -> bool:
+        """INTEGER PRIMARY KEY: without a value, the database makes one up."""
+        return self.type == "INTEGER" and self.tail.startswith("PRIMARY KEY")
+
+    @property
     def definition(self) -> str:
         words = [self.name, self.type]
         if self.collation != "BINARY":
@@ -106,8 +111,6 @@ def make_table(dice: Dice, schema: Schema) -> Table:
             columns.append(column)
         column.unique = True
         column.tail = "PRIMARY KEY" + (" DESC" if dice.chance(10) else "")
-        # A single INTEGER is the row's number, whatever it is called, but not if it is descending.
-        column.notnull = column.notnull or column.type == "INTEGER"
         table.key = [column]
     elif kind == "composite":
         while len(columns) < 2:

@@ -30,7 +30,7 @@ class Writes:
     def value(self, table: Table, column: Column) -> Value:
         """A value for a column: fresh where it has to be unique, a parent's where it refers to one."""
         dice = self.dice
-        if column in table.key and column.name == "id":
+        if column.is_number_of_row:
             if dice.chance(80):
                 return table.take_fresh()
             return dice.choice([1, 2, 3, 4, 5, 2**53 + 1, 2**63 - 1, -7, "8", 9.0])
@@ -53,7 +53,7 @@ class Writes:
         """The columns that an INSERT names: sometimes not all, but always the row's number."""
         if self.dice.chance(75):
             return table.columns
-        kept = [c for c in table.columns if c.name == "id" or c in table.key or self.dice.chance(60)]
+        kept = [c for c in table.columns if c.is_number_of_row or c in table.key or self.dice.chance(60)]
         return kept or table.columns
 
     # Rows
@@ -112,8 +112,9 @@ class Writes:
         places = self.queries.places("s", source)
         terms = []
         for column in table.columns:
-            if column.name == "id":
-                terms.append("s.id + 100" if any(p.column.name == "id" for p in places) else "NULL + 1")
+            if column.is_number_of_row:
+                numbers = [place.text for place in places if place.column.is_number_of_row]
+                terms.append(f"{numbers[0]} + 100" if numbers else "NULL + 1")
             elif column.unique and column.affinity == "TEXT":
                 terms.append(f"'n{table.take_fresh()}' || {self.dice.choice(places).text}")
             elif self.dice.chance(15):
@@ -156,8 +157,8 @@ class Writes:
         if column.unique:
             if column.affinity == "TEXT" and dice.chance(50):
                 return f"{column.name} || 'n{table.take_fresh()}'"
-            if column.name == "id" and dice.chance(60):
-                return f"id + {1_000_000 * table.take_fresh()}"
+            if column.is_number_of_row and dice.chance(60):
+                return f"{column.name} + {1_000_000 * table.take_fresh()}"
             return self.text.value(self.value(table, column))
         kind = dice.weighted([(60, "value"), (15, "column"), (10, "expression"), (10, "query"), (5, "default")])
         name = dice.choice([other for other in table.columns if not other.unique] or [column]).name

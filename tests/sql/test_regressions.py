@@ -152,3 +152,28 @@ def test_of_several_broken_constraints_the_one_is_told_that_sqlite_tells() -> No
         "UPDATE u SET a = 1, b = 1 WHERE a = 2",
         tables="t u",
     )
+
+
+def test_only_a_constant_default_can_be_added_to_rows() -> None:
+    agree(
+        "CREATE TABLE t (a INTEGER PRIMARY KEY)",
+        "ALTER TABLE t ADD COLUMN early INTEGER DEFAULT (1 + 1)",
+        "INSERT INTO t (a) VALUES (1)",
+        "ALTER TABLE t ADD COLUMN b INTEGER DEFAULT (1 + 1)",
+        "ALTER TABLE t ADD COLUMN c TEXT DEFAULT CURRENT_TIMESTAMP",
+        "ALTER TABLE t ADD COLUMN d INTEGER DEFAULT (-5)",
+        "ALTER TABLE t ADD COLUMN e TEXT NOT NULL DEFAULT '(x'",
+        "ALTER TABLE t ADD COLUMN f TEXT NOT NULL",
+        "ALTER TABLE t ADD COLUMN g TEXT NOT NULL DEFAULT (NULL)",
+    )
+
+
+def test_bytes_that_are_no_text() -> None:
+    agree(
+        "CREATE TABLE t (a BLOB)",
+        "CREATE UNIQUE INDEX i ON t (lower(a))",
+        ("INSERT INTO t VALUES (?), (?)", b"\xff", b"a"),
+        ("INSERT INTO t VALUES (?)", b"\xff"),
+        "SELECT lower(a) FROM t",
+        "SELECT a FROM t ORDER BY a",
+    )

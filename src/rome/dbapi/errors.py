@@ -94,6 +94,8 @@ def translate(error: BaseException) -> BaseException:
         for kind, translated in _APSW:
             if isinstance(error, kind):
                 return translated(text)
+    if isinstance(error, UnicodeDecodeError):
+        return OperationalError(f"Could not decode to UTF-8: {error}")
     return error
 
 

@@ -287,11 +287,15 @@ class Schema:
         if not added or not transaction_has_rows(self._session, before):
             return
         for column in added:
-            default = (column.default or "NULL").upper()
-            if "(" in default or default.startswith("CURRENT_"):
-                raise apsw.SQLError("Cannot add a column with non-constant default")
-            if column.notnull and default == "NULL" and not column.generated:
-                raise apsw.SQLError("Cannot add a NOT NULL column with default value NULL")
+            # Whether a default is a constant is best known to SQLite, and it looks only where there are rows.
+            scratch = apsw.Connection(":memory:")
+            scratch.execute("CREATE TABLE t (a); INSERT INTO t VALUES (NULL)")
+            notnull = " NOT NULL" if column.notnull and not column.generated else ""
+            default = f" DEFAULT ({column.default})" if column.default is not None else ""
+            try:
+                scratch.execute(f"ALTER TABLE t ADD COLUMN b {column.affinity}{notnull}{default}")
+            finally:
+                scratch.close()
 
 
 def transaction_has_rows(session: Session, table: Table) -> bool:

@@ -246,7 +246,12 @@ class Shadow:
             self.db.execute(
                 f"INSERT INTO {target} ({names}) VALUES ({', '.join('?' * len(own))})", [row[i] for i in own]
             )
-            found = self.db.execute(f"SELECT {', '.join(terms)} FROM {target}{condition}").fetchone()
+            try:
+                found = self.db.execute(f"SELECT {', '.join(terms)} FROM {target}{condition}").fetchone()
+            except UnicodeDecodeError:
+                # A text function of bytes: only to be told apart, which its bytes do.
+                as_bytes = ", ".join(f"CAST({term} AS BLOB)" for term in terms)
+                found = self.db.execute(f"SELECT {as_bytes} FROM {target}{condition}").fetchone()
         finally:
             self.db.execute(f"DELETE FROM {target}")
             self.db.pragma("ignore_check_constraints", 0)
