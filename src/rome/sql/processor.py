@@ -24,6 +24,7 @@ from rome.errors import Conflict
 from rome.records.keys import schema_key
 from rome.records.rows import Value
 from rome.sql import explain, pragmas, returning
+from rome.sql.binding import convert
 from rome.sql.errors import NotSupported
 from rome.sql.keyset import find as find_keyset
 from rome.sql.schema import Schema
@@ -72,6 +73,7 @@ class Processor:
         self.db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 1)
         # Otherwise `LIMIT ?` is compiled anew for each value, which takes ten times as long as running it.
         self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        self.db.convert_binding = convert
         self.session = Session(store.characteristics.remote)
         self.session.counts = shared.counts
         self.schema = Schema(shared, self.session, self.db)
@@ -454,7 +456,13 @@ def run_on(db: apsw.Connection, sql: str, parameters: Parameters) -> Result:
 
     cursor = db.cursor()
     cursor.exec_trace = describe
-    rows: Iterable[Any] = cursor.execute(sql, parameters)
+    try:
+        rows: Iterable[Any] = cursor.execute(sql, parameters)
+    except KeyError as error:
+        if isinstance(parameters, Mapping) and error.args[0] not in parameters:
+            text = f"You did not supply a value for binding parameter :{error.args[0]}."
+            raise apsw.BindingsError(text) from None
+        raise
     result.rows = list(rows)
     return result
 
