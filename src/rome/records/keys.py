@@ -252,6 +252,9 @@ def _strip_spaces(raw: bytes) -> bytes:
     return raw.rstrip(b" ")
 
 
+COLLATIONS = ("BINARY", "NOCASE", "RTRIM")
+"""The collations that keys know."""
+
 _FOLDS: dict[str, Callable[[bytes], bytes] | None] = {
     "BINARY": None,
     "NOCASE": _fold_case,

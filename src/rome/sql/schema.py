@@ -12,11 +12,12 @@ made again, and the installed tables are compared with what they should be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import apsw
 
+from rome.errors import RomeError
 from rome.records.keys import CATALOG_KEY, schema_key
 from rome.sql.catalog import Catalog, Index, Table
 from rome.sql.module import VirtualTable, declaration
@@ -25,9 +26,11 @@ from rome.sql.shadow import Shadow, quote
 from rome.sql.shared import SchemaVersion, Shared
 from rome.sql.statement import Statement
 from rome.sql.writer import Writer
-from rome.stores.base import prefix_range
+from rome.stores.base import Range, prefix_range
 
 _MODULE = "rome"
+_CHUNK = 5000
+"""Entries fetched at once where a whole key space is gone through."""
 
 
 class Schema:
@@ -206,7 +209,11 @@ class Schema:
         if statement.verb == "drop" and statement.kind == "table" and foreign_keys:
             self._refuse_orphans(before, statement.name)
         altered = statement.table or statement.name if statement.verb == "alter" else None
-        after = self.shadow.apply(sql, before, altered)
+        try:
+            after = self.shadow.apply(sql, before, altered)
+        except RomeError:
+            self._shadow = None  # SQLite took the statement, ROME does not
+            raise
         if after.entries == before.entries:
             return False
         try:
@@ -261,13 +268,20 @@ class Schema:
 
     def _clear(self, prefix: bytes) -> None:
         transaction = self._session.transaction
-        for key, _ in list(transaction.scan(prefix_range(prefix)).entries):
+        for key, _ in self._entries(prefix):
             transaction.delete(key)
+
+    def _entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All entries of a key space, fetched piece by piece."""
+        rest: Range | None = prefix_range(prefix)
+        while rest is not None:
+            entries, rest = self._session.transaction.scan(rest, _CHUNK)
+            yield from entries
 
     def _build(self, table: Table, index: Index) -> None:
         """Enter all rows into a new index. Raises `apsw.ConstraintError` if it is unique and they are not."""
         transaction = self._session.transaction
-        for key, data in transaction.scan(prefix_range(table.row_layout.prefix)).entries:
+        for key, data in self._entries(table.row_layout.prefix):
             row = table.decode(data)
             if index.computed:
                 values = self.shadow.compute(table, index, row)

@@ -16,9 +16,12 @@ from typing import Any
 
 import apsw
 
+from rome.records.keys import COLLATIONS
 from rome.records.rows import Value
 from rome.sql.affinity import affinity_of
+from rome.sql.binding import convert
 from rome.sql.catalog import Catalog, Column, ForeignKey, Index, Row, Table, decode_catalog
+from rome.sql.errors import NotSupported
 from rome.sql.landmarks import deferred_references, index_terms, needs_sqlite
 
 Entries = tuple[tuple[str, str, str, str], ...]
@@ -40,6 +43,7 @@ class Shadow:
 
     def __init__(self, entries: Entries = ()) -> None:
         self.db = apsw.Connection(":memory:")
+        self.db.convert_binding = convert
         self.db.pragma("foreign_keys", 0)
         self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
         with self.db:
@@ -129,6 +133,10 @@ class Shadow:
             for _, index, unique, origin, _ in reversed(indexes)
             if not (origin == "pk" and key_kind == "clustered")
         ]
+        for index in found_indexes:
+            _refuse_unknown_collations(index.collations)
+        if key_kind == "clustered":
+            _refuse_unknown_collations(tuple(columns[ordinal].collation for ordinal in primary_key))
         foreign_keys = self._foreign_keys(name, sql, {c.name.lower(): i for i, c in enumerate(columns)})
         key_columns = (len(columns),) if key_kind == "hidden" else primary_key
         leading = [index.columns for index in found_indexes if not index.computed] + [key_columns]
@@ -350,9 +358,7 @@ class _Numbers:
         return number
 
 
-def _check_order(
-    indexes: list[tuple[Any, ...]], described: list[Index], key_kind: str
-) -> tuple[int, ...]:
+def _check_order(indexes: list[tuple[Any, ...]], described: list[Index], key_kind: str) -> tuple[int, ...]:
     """A row's number first, then the indexes as PRAGMA index_list gives them, the key's among them."""
     ids = {index.name: index.id for index in described}
     unique = [ids.get(name, -1) for _, name, is_unique, _, _ in indexes if is_unique]
@@ -370,6 +376,15 @@ def _foreign_key_index(ordinals: tuple[int, ...], columns: tuple[Column, ...], n
         descending=(False,) * len(ordinals),
         for_foreign_key=True,
     )
+
+
+def _refuse_unknown_collations(collations: tuple[str, ...]) -> None:
+    """A program's own comparison says nothing about the order of bytes."""
+    for collation in collations:
+        if collation not in COLLATIONS:
+            raise NotSupported(
+                f"collation {collation} in a key or index: only {', '.join(COLLATIONS)} can be kept in order"
+            )
 
 
 def _by_table(entries: Entries) -> dict[str, list[tuple[str, str, str, str]]]:
