@@ -299,3 +299,15 @@ def test_health_tells_where_and_how(store: Store) -> None:
     assert facts["store"] == store.kind
     assert facts["version"] == store_version(store)
     assert isinstance(facts["durable"], bool)
+
+
+def test_an_absence_that_was_assumed_is_verified_though_nothing_changed_since(store: Store) -> None:
+    store.commit(None, Writes(puts={b"there": b"1", b"seen": b"2"}))
+    snapshot = store.snapshot()
+    snapshot.read(Read(keys=[b"seen"]))
+    snapshot.reads.assume_absent(b"there")
+    with pytest.raises(Conflict):
+        store.commit(snapshot, Writes(puts={b"there": b"overwritten"}))
+    snapshot = store.snapshot()
+    assert snapshot.read(Read(keys=[b"there"])).values[b"there"].value == b"1"  # type: ignore[union-attr]
+    snapshot.close()

@@ -221,8 +221,12 @@ class Connection:
     def _run_script(self, script: str) -> None:
         if self.in_transaction:
             self.commit()
-        for sql in split_script(script):
-            self._run(sql, ())
+        level, self.isolation_level = self.isolation_level, None
+        try:
+            for sql in split_script(script):
+                self._run(sql, ())
+        finally:
+            self.isolation_level = level
 
     def _within(self, run: Run) -> Result:
         """Run within the transaction, which begins here if none is open, and ends here in autocommit."""

@@ -45,7 +45,10 @@ class Cursor:
         return self
 
     def executescript(self, script: str) -> Cursor:
-        """Run a text of several statements, having committed what was pending (as sqlite3 does)."""
+        """Run a text of several statements, having committed what was pending.
+
+        As in sqlite3, each is a transaction of its own, but for what stands between BEGIN and COMMIT.
+        """
         self._check()
         self.connection._run_script(script)
         return self

@@ -9,6 +9,7 @@ at COMMIT, to at least that.
 
 from __future__ import annotations
 
+import os
 from threading import Lock
 
 Numbers = dict[bytes, list[int]]
@@ -23,10 +24,15 @@ class Sequences:
         """How many numbers to take at once."""
         self._lock = Lock()
         self._reserved: dict[bytes, tuple[int, int]] = {}
+        self._process = os.getpid()
 
     def take(self, counter: bytes, above: int = 0) -> int | None:
         """A reserved number greater than `above`; None if the store has to be asked."""
         with self._lock:
+            if self._process != os.getpid():
+                # What was reserved before a fork is the parent's.
+                self._reserved.clear()
+                self._process = os.getpid()
             first, end = self._reserved.get(counter, (0, 0))
             first = max(first, above + 1)
             if first >= end:

@@ -117,6 +117,14 @@ class ReadSet:
     keys: dict[bytes, int] = field(default_factory=dict)
     presence: dict[bytes, bool] = field(default_factory=dict)
     ranges: list[RangeRead] = field(default_factory=list)
+    assumed: bool = False
+    """Something is in here that no reply has said: it holds at no version until COMMIT has looked."""
+
+    def assume_absent(self, key: bytes) -> None:
+        """Rely on a key being absent without having looked."""
+        if key not in self.presence:
+            self.presence[key] = False
+            self.assumed = True
 
     def record(self, request: Read, reply: Reply) -> None:
         """Take note of a reply. The first version seen of a key is the one that counts."""

@@ -213,7 +213,9 @@ class RedisStore(Store):
         expected, reads = _NO_VERSION, None
         if snapshot is not None:
             assert isinstance(snapshot, RedisSnapshot)
-            expected, reads = snapshot._version, snapshot.reads
+            reads = snapshot.reads
+            # At the version it was read at, the read set holds and need not be looked at again.
+            expected = _NO_VERSION if reads.assumed else snapshot._version
             snapshot.close()
         validation = encoded_reads(reads) if reads else []
         identity = os.urandom(16)

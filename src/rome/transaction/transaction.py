@@ -157,7 +157,7 @@ class Transaction:
 
     def expect_absent(self, key: bytes) -> None:
         """Rely on a key being absent without having looked; COMMIT will verify it."""
-        self._snapshot.reads.presence.setdefault(key, False)
+        self._snapshot.reads.assume_absent(key)
 
     # Writing
 
