@@ -166,8 +166,9 @@ class Writes:
             return name
         if kind == "expression":
             return dice.choice([f"{name} || 'z'", f"length({name})", f"coalesce({name}, 0) + 1", f"lower({name})"])
-        if kind == "query":
-            other = self.table()
+        if kind == "query" and len(self.schema.tables) > 1:
+            # Not of the table itself: there SQLite sees the rows that it has updated already.
+            other = dice.choice([other for other in self.schema.tables if other is not table])
             place = dice.choice(self.queries.places("q", other)).text
             return f"(SELECT count({place}) FROM {other.name} AS q WHERE {place} = {table.name}.{name})"
         return self.text.value(self.value(table, column))

@@ -177,3 +177,37 @@ def test_bytes_that_are_no_text() -> None:
         "SELECT lower(a) FROM t",
         "SELECT a FROM t ORDER BY a",
     )
+
+
+def test_a_table_without_its_parent_takes_no_row_and_gives_none() -> None:
+    agree(
+        "CREATE TABLE t (a INTEGER PRIMARY KEY, b REFERENCES nowhere (id))",
+        "INSERT INTO t SELECT a, b FROM t",
+        "INSERT INTO t VALUES (1, NULL)",
+        "DELETE FROM t",
+        "UPDATE t SET a = 2",
+        "CREATE TABLE nowhere (id INTEGER PRIMARY KEY)",
+        "INSERT INTO t VALUES (1, NULL)",
+    )
+
+
+def test_a_deferred_violation_follows_its_row_to_a_new_key() -> None:
+    agree(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, p INTEGER REFERENCES t (id) DEFERRABLE INITIALLY DEFERRED)",
+        "BEGIN",
+        "INSERT INTO t VALUES (1, 7)",
+        "UPDATE t SET id = 2",
+        "COMMIT",
+        "UPDATE t SET id = 7",
+        "COMMIT",
+    )
+
+
+def test_is_null_in_the_on_of_a_left_join_keeps_the_left_rows() -> None:
+    agree(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER)",
+        "CREATE INDEX i ON t (a)",
+        "INSERT INTO t VALUES (1, 5), (2, NULL)",
+        "SELECT x.id, y.id FROM t AS x LEFT JOIN t AS y ON x.id = y.id AND x.a IS NULL ORDER BY x.id",
+        "SELECT id FROM t WHERE a IS NULL",
+    )

@@ -48,7 +48,7 @@ class Term:
     """A constraint in a plan: the position of its value among the scan's arguments."""
 
     argument: int
-    """-1: NULL, without an argument."""
+    """IS NULL has one too, which is NULL: SQLite takes a constraint without for one that was not used."""
     many: bool = False
     """The argument is a set: IN."""
     null_matches: bool = False
@@ -233,14 +233,11 @@ class Planner:
 
         equal = []
         for constraint in best.equal:
-            if constraint.op == _ISNULL:
-                equal.append(Term(-1, null_matches=True))
-                continue
             # SQLite fails to hand over an IN (SELECT …) that is empty: there it loops by itself.
             is_many = constraint.position in many and not self._hints.in_subquery
             if is_many:
                 info.set_aConstraintUsage_in(constraint.position, True)
-            equal.append(Term(argument(constraint.position), is_many, constraint.op == _IS))
+            equal.append(Term(argument(constraint.position), is_many, constraint.op in (_IS, _ISNULL)))
         low = high = None
         if best.low is not None:
             low = Term(argument(best.low.position), inclusive=_LOW[best.low.op])

@@ -230,7 +230,7 @@ class Processor:
         statement, sql = self._naming_columns(statement, sql)
         self.session.statement = _context(statement, sql, expected=len(batches))
         for parameters in batches:
-            self._refuse_generated(statement, sql, parameters)
+            self._refuse_early(statement, sql, parameters)
             with _Atomic(self) if atomic else nullcontext():
                 one = self._write(statement, sql, parameters)
             total.changed += max(0, one.changed)
@@ -278,7 +278,7 @@ class Processor:
         if statement.verb in _WRITES:
             statement, sql = self._naming_columns(statement, sql)
             self.session.statement = _context(statement, sql)
-            self._refuse_generated(statement, sql, parameters)
+            self._refuse_early(statement, sql, parameters)
             with _Atomic(self):
                 return self._write(statement, sql, parameters)
         result = self._read(sql, parameters)
@@ -328,11 +328,13 @@ class Processor:
         sql = f"{sql[:at]} ({names}) {sql[at:]}"
         return analyse(sql), sql
 
-    def _refuse_generated(self, statement: Statement, sql: str, parameters: Parameters) -> None:
-        """A statement that sets a generated column is refused by the shadow, in SQLite's words."""
+    def _refuse_early(self, statement: Statement, sql: str, parameters: Parameters) -> None:
+        """What SQLite refuses when it prepares a statement: to set a generated column, to do without a parent."""
         table = self.schema.catalog.table(statement.table or "")
         if table is not None and table.generated:
             self.schema.shadow.db.execute("EXPLAIN " + sql, parameters).fetchall()
+        if table is not None and self.writer.foreign_keys and statement.verb != "update":
+            self.writer.references.require_parents(table)
 
     def _ddl(self, statement: Statement, sql: str) -> Result:
         if statement.kind == "trigger" and statement.verb == "create":

@@ -79,6 +79,18 @@ class References:
             if parent_key is not None:
                 checks.parent(parent_key, key)
 
+    def row_moved(self, table: Table, key: bytes, new_key: bytes) -> None:
+        """A row has a new key: what was put off for it will be judged there."""
+        for foreign_key in table.foreign_keys:
+            if (key, foreign_key) in self._deferred_children:
+                self._deferred_children[new_key, foreign_key] = table
+
+    def require_parents(self, table: Table) -> None:
+        """As SQLite does, refuse to insert into or delete from a table whose parent tables are not there."""
+        for foreign_key in table.foreign_keys:
+            if self._catalog().table(foreign_key.parent) is None:
+                raise apsw.SQLError(f"no such table: main.{foreign_key.parent}")
+
     def parent_removed(self, table: Table, key: bytes, old: Row, new: Row | None) -> None:
         """A row that others may refer to was deleted (new: None) or changed."""
         for child, foreign_key in self._catalog().references.get(table.name.lower(), ()):

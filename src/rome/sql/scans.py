@@ -119,7 +119,7 @@ def _plain_range(table: Table, plan: Plan, arguments: Sequence[Any]) -> list[Ran
     """The range of a plan with plain equalities, which is most of them; None if one cannot be used."""
     values: list[Value] = []
     for term, ordinal in zip(plan.equal, plan.path.columns, strict=False):
-        value = arguments[term.argument] if term.argument >= 0 else None
+        value = arguments[term.argument]
         if value is None:
             if not term.null_matches:
                 return []
@@ -137,8 +137,6 @@ def _bound(term: Term | None, arguments: Sequence[Any], affinity: str) -> tuple[
 
 def term_values(term: Term, arguments: Sequence[Any], affinity: str) -> list[Value] | None:
     """The key values that an equality asks for; None if the key cannot answer for them."""
-    if term.argument < 0:
-        return [None]
     argument = arguments[term.argument]
     found = []
     for value in argument if term.many else (argument,):

@@ -204,6 +204,7 @@ class Writer:
             transaction.delete(entry_key)
         if moved:
             transaction.delete(key)
+            self.references.row_moved(table, key, new_key)
             if table.key_kind == "rowid":
                 self._own_number(table, new[table.key_columns[0]])
         self._write(table, new_key, new, after if moved else [e for e in after if e[1] not in kept])
