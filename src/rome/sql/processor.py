@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import apsw
@@ -33,6 +34,7 @@ from rome.sql.session import Session, StatementContext
 from rome.sql.shadow import quote
 from rome.sql.shared import Counters, Shared
 from rome.sql.statement import Statement, analyse
+from rome.sql.upsert import Upsert
 from rome.sql.writer import Writer
 from rome.stores.base import Store
 from rome.transaction import SchemaChanged, Transaction
@@ -83,6 +85,7 @@ class Processor:
         self.writer.foreign_keys = foreign_keys
         self.schema.bind(self.writer)
         self.returning = returning.Returning(self.db, self.session)
+        self.upsert = Upsert(self.session, self.returning)
         self._savepoints: list[_Savepoint] = []
         self._temporary_at_begin = 0
         self._registrations: dict[tuple[str, str, int], Callable[[apsw.Connection], None]] = {}
@@ -300,20 +303,22 @@ class Processor:
             self._prefetcher.end()
 
     def _write(self, statement: Statement, sql: str, parameters: Parameters) -> Result:
-        if statement.upsert_at is not None and not self.schema.is_temporary(statement.table):
-            raise NotSupported(
-                "ON CONFLICT (UPSERT): use INSERT OR IGNORE, INSERT OR REPLACE or two statements"
-            )
-        if statement.returning_at is not None and not self.schema.is_temporary(statement.table):
-            table = self.schema.catalog.table(statement.table or "")
-            if table is None:
-                return self._read(sql, parameters)
-            finish = self.writer.finish_statement
-            returned: Result = self.returning.run(table, statement, sql, parameters, self._read, finish)
-            return returned
+        table = self.schema.catalog.table(statement.table or "")
+        write: Callable[[str, Parameters], Result] = self._read
+        if table is None or self.schema.is_temporary(statement.table):
+            return self._counted(statement, self._read(sql, parameters))
+        if statement.upsert_at is not None:
+            write = partial(self.upsert.run, table, statement, self._read)
         self.session.statement.ignored = 0
-        result = self._read(sql, parameters)
-        result.changed = self.db.changes() - self.session.statement.ignored
+        if statement.returning_at is None:
+            return self._counted(statement, write(sql, parameters))
+        finish = self.writer.finish_statement
+        returned: Result = self.returning.run(table, statement, write, self._read, finish, sql, parameters)
+        return returned
+
+    def _counted(self, statement: Statement, result: Result) -> Result:
+        if result.changed < 0:
+            result.changed = self.returning.changes()
         if statement.verb in ("insert", "replace"):
             result.last_row_id = self.db.last_insert_rowid()
         return result
@@ -329,7 +334,7 @@ class Processor:
         return analyse(sql), sql
 
     def _refuse_early(self, statement: Statement, sql: str, parameters: Parameters) -> None:
-        """What SQLite refuses when it prepares a statement: to set a generated column, to do without a parent."""
+        """What SQLite refuses when it prepares a statement: a generated column set, a missing parent."""
         table = self.schema.catalog.table(statement.table or "")
         if table is not None and table.generated:
             self.schema.shadow.db.execute("EXPLAIN " + sql, parameters).fetchall()

@@ -51,10 +51,11 @@ class Returning:
         self,
         table: Table,
         statement: Statement,
+        write: Callable[[str, Any], Any],
+        read: Callable[[str, Any], Any],
+        finish: Callable[[], None],
         sql: str,
         parameters: Sequence[Any] | Mapping[str, Any],
-        execute: Callable[[str, Any], Any],
-        finish: Callable[[], None],
     ) -> Any:
         """Run a statement with RETURNING; the result has the clause's rows and the count."""
         at = statement.returning_at
@@ -64,18 +65,27 @@ class Returning:
         context = self._session.statement
         context.collect = True
         context.collected = []
-        execute(head, for_head)
-        changed, last = self._db.changes() - context.ignored, self._db.last_insert_rowid()
+        outcome = write(head, for_head)
+        changed = outcome.changed if outcome.changed >= 0 else self.changes()
+        last = self._db.last_insert_rowid()
         finish()
         context.collect = False
-        self.rows = context.collected
-        result = execute(
-            f"SELECT {clause} FROM temp.{quote(self._source(table))} AS {quote(table.name)}", for_clause
-        )
+        source = self.show(table, context.collected)
+        result = read(f"SELECT {clause} FROM {source} AS {quote(table.name)}", for_clause)
         self.rows = []
         result.changed = changed
         result.last_row_id = last if statement.verb in ("insert", "replace") else None
         return result
+
+    def show(self, table: Table, rows: list[tuple[bytes, Row]]) -> str:
+        """Put rows of a table into its second virtual table; returns that one's name."""
+        self.rows = rows
+        return f"temp.{quote(self._source(table))}"
+
+    def changes(self) -> int:
+        """How many rows the last statement wrote."""
+        ignored, self._session.statement.ignored = self._session.statement.ignored, 0
+        return self._db.changes() - ignored
 
     def _source(self, table: Table) -> str:
         """The name of the virtual table that shows the collected rows of this one."""

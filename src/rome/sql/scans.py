@@ -166,16 +166,24 @@ def _point(table: Table, session: Session, keys: list[bytes]) -> Iterator[list[K
 
 
 def _chunks(table: Table, session: Session, scans: list[Scan]) -> Iterator[list[KeyedRow]]:
+    """What is at hand comes in one piece, so that who fetches ahead sees all of it at once."""
+    transaction = session.transaction
     if len(scans) > 1:
-        session.transaction.load(scans=scans)
+        transaction.load(scans=scans)
+    ready: list[KeyedRow] = []
     for range, size, reverse, follow in scans:
         rest: Range | None = range
         limit = size
         while rest is not None:
             scan = Scan(rest, limit, reverse, follow)
-            entries, rest = session.transaction.scan(*scan)
-            yield _decoded(table, session, scan, entries)
+            if ready and not transaction.knows_scan(scan):
+                yield ready
+                ready = []
+            entries, rest = transaction.scan(*scan)
+            ready += _decoded(table, session, scan, entries)
             limit = min((limit or _GREATEST_CHUNK) * _GROWTH, _GREATEST_CHUNK)
+    if ready:
+        yield ready
 
 
 def _decoded(

@@ -18,6 +18,16 @@ from rome.transaction import Transaction
 
 
 @dataclass(slots=True)
+class HeldBack:
+    """What the writer is to do about rows in conflict: which conflicts, and where to put the rows."""
+
+    targets: frozenset[int] | None
+    """Numbers of unique indexes, -1 for the row's own key; None: any of them."""
+    rows: list[tuple[bytes, Row]] = field(default_factory=list)
+    """The key of the row in the way, and the row that was to be inserted."""
+
+
+@dataclass(slots=True)
 class StatementContext:
     """What is particular to the statement that runs."""
 
@@ -29,6 +39,8 @@ class StatementContext:
     """How many rows INSERT is about to write, as far as is known."""
     ignored: int = 0
     """How many rows OR IGNORE left out. SQLite, which is told of no error, has counted them."""
+    held_back: HeldBack | None = None
+    """UPSERT: which conflicts hold a row back instead of failing."""
     collect: bool = False
     """RETURNING: keep the rows that are written."""
     collected: list[tuple[bytes, Row]] = field(default_factory=list)

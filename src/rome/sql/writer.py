@@ -22,7 +22,7 @@ from rome.sql.catalog import Catalog, Index, Row, Table
 from rome.sql.checks import PendingChecks
 from rome.sql.references import References
 from rome.sql.sequences import Numbers, Sequences
-from rome.sql.session import Session
+from rome.sql.session import HeldBack, Session
 from rome.sql.shadow import Shadow
 
 _MODES: Final = {
@@ -126,7 +126,7 @@ class Writer:
         if blind:
             self._session.transaction.expect_absent(key)
         claims = [] if blind else [(None, key)]
-        self._claim(table, key, claims + _unique(entries, row, table), mode)
+        self._claim(table, key, row, claims + _unique(entries, row, table), mode)
         self._write(table, key, row, entries)
         self._session.transaction.buffer.add(table.count_key, 1)
         if self.foreign_keys and table.foreign_keys:
@@ -198,7 +198,7 @@ class Writer:
         moved = new_key != key
         claims: list[tuple[Index | None, bytes]] = [(None, new_key)] if moved else []
         claims += [claim for claim in _unique(after, new, table) if claim[1] not in kept]
-        self._claim(table, new_key, claims, mode)
+        self._claim(table, new_key, new, claims, mode)
         remaining = {entry_key for _, entry_key in after}
         for entry_key in kept - remaining:
             transaction.delete(entry_key)
@@ -237,7 +237,13 @@ class Writer:
             entries.append((index, table.entry_key(index, values, row)))
         return entries
 
-    def _claim(self, table: Table, key: bytes, claims: list[tuple[Index | None, bytes]], mode: str) -> None:
+    def _claim(
+        self, table: Table, key: bytes, row: Row, claims: list[tuple[Index | None, bytes]], mode: str
+    ) -> None:
+        held_back = self._session.statement.held_back
+        if held_back is not None and mode == "ABORT":
+            self._hold_back(table, row, claims, held_back)
+            return
         if mode in ("IGNORE", "REPLACE"):
             self._session.transaction.load(presence=[claimed for _, claimed in claims])
             for index, claimed in claims:
@@ -253,10 +259,33 @@ class Writer:
         for index, claimed in claims:
             self.checks.claim(claimed, key, table.unique_violation(index))
 
-    def _replace(self, table: Table, index: Index | None, claimed: bytes) -> None:
-        """OR REPLACE: the row that holds this key makes way."""
+    def _hold_back(
+        self, table: Table, row: Row, claims: list[tuple[Index | None, bytes]], held_back: HeldBack
+    ) -> None:
+        """UPSERT: a conflict with its target holds the row back; any other one fails, and comes first."""
+        self._session.transaction.load(presence=[claimed for _, claimed in claims])
+        in_the_way: bytes | None = None
+        for index, claimed in claims:
+            if self.checks.claim_now(claimed):
+                self._session.transaction.note(claimed, claimed, table.unique_violation(index))
+                continue
+            number = index.id if index is not None else -1
+            if held_back.targets is not None and number not in held_back.targets:
+                raise apsw.ConstraintError(table.unique_violation(index))
+            in_the_way = in_the_way or self._holder(index, claimed)
+        if in_the_way is not None:
+            held_back.rows.append((in_the_way, row))
+            raise RowIgnored
+
+    def _holder(self, index: Index | None, claimed: bytes) -> bytes:
+        """The key of the row that has this key or entry."""
         key = claimed if index is None else self._session.transaction.get(claimed)
         assert key is not None, "the entry was seen to be there"
+        return key
+
+    def _replace(self, table: Table, index: Index | None, claimed: bytes) -> None:
+        """OR REPLACE: the row that holds this key makes way."""
+        key = self._holder(index, claimed)
         self.delete_row(table, key, self._session.fetch(table, key))
 
     # Values
