@@ -173,7 +173,6 @@ def test_keys_longer_than_a_store_allows(connection: Connection, size: int) -> N
         ("INSERT INTO t (missing) VALUES (1)", (), OperationalError),
         ("ATTACH 'x' AS y", (), rome.dbapi.NotSupportedError),
         ("CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END", (), rome.dbapi.NotSupportedError),
-        ("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING", (), rome.dbapi.NotSupportedError),
     ],
 )
 def test_a_wrong_statement(connection: Connection, sql: str, parameters: Any, error: Any) -> None:
