@@ -35,7 +35,8 @@ from rome.dbapi.errors import (
 from rome.dbapi.replay import Log, ReplayLimits, Run
 from rome.errors import Conflict, StoreError
 from rome.sql import dump
-from rome.sql.processor import Processor, Result
+from rome.sql.processor import Processor
+from rome.sql.results import Result
 from rome.sql.shared import shared_of
 from rome.sql.statement import Statement, analyse, split_script
 from rome.stores.base import Store
@@ -73,6 +74,8 @@ class Connection:
         self._on_close = on_close
         self._log = Log(replay or ReplayLimits())
         self._explicit = False
+        self._begun_by_savepoint = False
+        """In autocommit, SAVEPOINT begins a transaction, and the RELEASE of it commits, as in SQLite."""
         self._failure: BaseException | None = None
         self.isolation_level: str | None = ""
         """None: autocommit, until BEGIN. Anything else: transactions begin by themselves."""
@@ -101,7 +104,7 @@ class Connection:
                 # A deferred foreign key that is broken leaves the transaction open, as in SQLite.
                 self._explicit = self._explicit and self.in_open_transaction
                 self._raise(error)
-        self._explicit = False
+        self._explicit = self._begun_by_savepoint = False
         self._log.clear()
 
     def _commit_or_replay(self) -> None:
@@ -117,7 +120,7 @@ class Connection:
         """Roll back; nothing of the transaction is left."""
         self._check()
         self._failure = None
-        self._explicit = False
+        self._explicit = self._begun_by_savepoint = False
         self._log.clear()
         self._work.rollback()
 
@@ -154,15 +157,15 @@ class Connection:
     ) -> None:
         """Make a Python function callable from SQL."""
         wrapped = _guarded(func) if func is not None else None
-        self._work.create_function(name, narg, wrapped, deterministic)
+        self._work.functions.scalar(name, narg, wrapped, deterministic)
 
     def create_aggregate(self, name: str, n_arg: int, aggregate_class: type | None) -> None:
         """Make a class with `step` and `finalize` callable as an aggregate from SQL."""
-        self._work.create_aggregate(name, n_arg, aggregate_class)
+        self._work.functions.aggregate(name, n_arg, aggregate_class)
 
     def create_collation(self, name: str, callback: Callable[[str, str], int] | None) -> None:
         """Make a Python comparison usable in COLLATE."""
-        self._work.create_collation(name, callback)
+        self._work.functions.collation(name, callback)
 
     @property
     def in_transaction(self) -> bool:
@@ -311,8 +314,8 @@ class Connection:
     def _savepoint(self, verb: str, name: str) -> None:
         if verb == "savepoint":
             self._begin_if_needed()
-            if self.isolation_level is None:
-                self._explicit = True
+            if self.isolation_level is None and not self._explicit:
+                self._explicit = self._begun_by_savepoint = True
 
         def run(processor: Processor) -> Result:
             if not processor.in_transaction:
@@ -330,6 +333,8 @@ class Connection:
         except apsw.Error as error:
             self._log.add(run, None, error)
             raise translate(error) from error
+        if verb == "release" and self._begun_by_savepoint and not self._work.has_savepoints:
+            self.commit()
 
 
 def _regexp(pattern: str | None, value: Any) -> bool | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rome.dbapi.errors import ProgrammingError
-from rome.sql.processor import Result
+from rome.sql.results import Result
 
 if TYPE_CHECKING:
     from rome.dbapi.connection import Connection

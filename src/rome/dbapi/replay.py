@@ -30,7 +30,8 @@ import msgspec
 
 from rome.dbapi.errors import translate
 from rome.errors import Conflict
-from rome.sql.processor import Processor, Result
+from rome.sql.processor import Processor
+from rome.sql.results import Result
 from rome.transaction import ConstraintViolated
 
 MAX_STEPS: Final = 10_000

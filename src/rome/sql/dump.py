@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rome.records.keys import schema_key
+from rome.sql.results import run_on
 from rome.sql.shadow import quote
 
 if TYPE_CHECKING:
@@ -13,9 +15,6 @@ if TYPE_CHECKING:
 
 def script(processor: Processor) -> Iterator[str]:
     """CREATE statements and INSERTs, between BEGIN and COMMIT. Runs within the transaction."""
-    from rome.records.keys import schema_key
-    from rome.sql.processor import run_on
-
     processor.session.transaction.get(schema_key())
     yield "BEGIN TRANSACTION;"
     later = []

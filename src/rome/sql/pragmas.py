@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from rome.records.rows import Value
 from rome.sql.catalog import Table
+from rome.sql.results import Result, run_on
 from rome.sql.shadow import quote
 from rome.sql.statement import Statement
 
 if TYPE_CHECKING:
-    from rome.sql.processor import Processor, Result
+    from rome.sql.processor import Processor
 
 _EVALUATION = frozenset(["case_sensitive_like", "recursive_triggers", "automatic_index", "temp_store"])
 _TRUE = frozenset(["1", "on", "yes", "true"])
@@ -22,8 +23,6 @@ _TRUE = frozenset(["1", "on", "yes", "true"])
 
 def run(processor: Processor, statement: Statement, sql: str) -> Result:
     """Answer a PRAGMA."""
-    from rome.sql.processor import Result, run_on
-
     name = (statement.name or "").lower()
     value = statement.pragma_value.strip("'\"").lower() if statement.pragma_value is not None else None
     if name == "foreign_keys":
@@ -48,8 +47,6 @@ def run(processor: Processor, statement: Statement, sql: str) -> Result:
 
 def _foreign_key_check(processor: Processor, only: str | None) -> Result:
     """The rows whose parents are missing: table, rowid, parent, number of the foreign key."""
-    from rome.sql.processor import Result, run_on
-
     catalog = processor.schema.catalog
     found: list[tuple[Value, ...]] = []
     for table in catalog.tables.values():

@@ -13,9 +13,9 @@ for everything else the write buffer is the transaction.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,11 +23,12 @@ import apsw
 
 from rome.errors import Conflict
 from rome.records.keys import schema_key
-from rome.records.rows import Value
 from rome.sql import explain, pragmas, returning
 from rome.sql.binding import convert
 from rome.sql.errors import NotSupported
+from rome.sql.functions import Functions
 from rome.sql.keyset import find as find_keyset
+from rome.sql.results import Parameters, Result, run_on
 from rome.sql.schema import Schema
 from rome.sql.sequences import Numbers
 from rome.sql.session import Session, StatementContext
@@ -39,23 +40,8 @@ from rome.sql.writer import Writer
 from rome.stores.base import Store
 from rome.transaction import SchemaChanged, Transaction
 
-Parameters = Sequence[Any] | Mapping[str, Any]
-Description = tuple[tuple[str, str | None], ...]
-
 _IN_SUBQUERY = re.compile(r"\bIN\s*(\(\s*(SELECT|WITH|VALUES)\b|[^\s(])", re.IGNORECASE)
 _WRITES = frozenset(["insert", "replace", "update", "delete"])
-
-
-@dataclass(slots=True)
-class Result:
-    """What a statement gave."""
-
-    description: Description | None = None
-    """Names and declared types of the columns; None for a statement without rows."""
-    rows: list[tuple[Value, ...]] = field(default_factory=list)
-    changed: int = -1
-    """The number of rows written; -1 for a statement that does not write rows."""
-    last_row_id: int | None = None
 
 
 @dataclass(slots=True)
@@ -88,8 +74,7 @@ class Processor:
         self.upsert = Upsert(self.session, self.returning)
         self._savepoints: list[_Savepoint] = []
         self._temporary_at_begin = 0
-        self._registrations: dict[tuple[str, str, int], Callable[[apsw.Connection], None]] = {}
-        self.schema.on_shadow = self._register_all
+        self.functions = Functions(self.db, self.schema)
         if self.session.remote:
             self._use_prefetcher()
 
@@ -159,6 +144,10 @@ class Processor:
     def _end(self) -> None:
         self.session.end()
         self._savepoints.clear()
+
+    @property
+    def has_savepoints(self) -> bool:
+        return bool(self._savepoints)
 
     def savepoint(self, name: str) -> None:
         if not self.db.get_autocommit():
@@ -374,39 +363,6 @@ class Processor:
             for savepoint in self._savepoints:
                 self.db.execute(f"SAVEPOINT {quote(savepoint.name)}")
 
-    # Functions and collations of the program, known to both databases
-
-    def create_function(
-        self, name: str, count: int, function: Callable[..., Any] | None, deterministic: bool
-    ) -> None:
-        self._register(
-            ("function", name.lower(), count),
-            lambda db: db.create_scalar_function(name, function, count, deterministic=deterministic),
-        )
-
-    def create_aggregate(self, name: str, count: int, kind: type | None) -> None:
-        def factory() -> Any:
-            aggregate = kind()  # type: ignore[misc]
-            return aggregate, lambda self, *values: self.step(*values), lambda self: self.finalize()
-
-        self._register(
-            ("aggregate", name.lower(), count),
-            lambda db: db.create_aggregate_function(name, factory if kind is not None else None, count),
-        )
-
-    def create_collation(self, name: str, compare: Callable[[str, str], int] | None) -> None:
-        self._register(("collation", name.lower(), 0), lambda db: db.create_collation(name, compare))
-
-    def _register(self, identity: tuple[str, str, int], register: Callable[[apsw.Connection], None]) -> None:
-        self._registrations[identity] = register
-        register(self.db)
-        if self.schema.has_shadow:
-            register(self.schema.shadow.db)
-
-    def _register_all(self, db: apsw.Connection) -> None:
-        for register in self._registrations.values():
-            register(db)
-
     def close(self) -> None:
         self.rollback()
         self.db.close()
@@ -448,30 +404,3 @@ def _context(statement: Statement, sql: str, expected: int = 1) -> StatementCont
         in_subquery=_IN_SUBQUERY.search(sql) is not None,
         rows_expected=expected,
     )
-
-
-def run_on(db: apsw.Connection, sql: str, parameters: Parameters) -> Result:
-    """Run a statement on a connection and fetch everything it gives."""
-    result = Result()
-
-    def describe(cursor: apsw.Cursor, text: str, bindings: Any) -> bool:
-        try:
-            result.description = tuple(cursor.get_description()) or None
-        except apsw.ExecutionCompleteError:
-            result.description = None
-        return True
-
-    cursor = db.cursor()
-    cursor.exec_trace = describe
-    try:
-        rows: Iterable[Any] = cursor.execute(sql, parameters)
-    except KeyError as error:
-        if isinstance(parameters, Mapping) and error.args[0] not in parameters:
-            text = f"You did not supply a value for binding parameter :{error.args[0]}."
-            raise apsw.BindingsError(text) from None
-        raise
-    result.rows = list(rows)
-    return result
-
-
-__all__ = ["Processor", "Result", "analyse"]
