@@ -266,6 +266,20 @@ def test_begin_in_autocommit_makes_one_transaction_of_what_follows(
     assert names(other) == ["alone"]
 
 
+def test_a_savepoint_in_autocommit_is_a_transaction_that_its_release_commits(
+    connect: Connect, database: Connection
+) -> None:
+    other = connect()
+    other.isolation_level = None
+    for statement in ("SAVEPOINT a", "SAVEPOINT b", "INSERT INTO parent VALUES (1, 'x')", "RELEASE b"):
+        other.execute(statement)
+    assert names(database) == []
+    database.rollback()
+    other.execute("RELEASE a")
+    assert not other.in_transaction
+    assert names(database) == ["x"]
+
+
 def test_begin_within_a_transaction_is_refused(database: Connection) -> None:
     database.execute("BEGIN")
     with pytest.raises(OperationalError, match="cannot start a transaction within a transaction"):
