@@ -21,6 +21,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Query, Session
 
 from rome.errors import RomeError
+from rome.sql.shared import Counters, shared_of
 from rome.stores import Store
 
 __version__ = "0.1.0"
@@ -40,4 +41,19 @@ def store_of(engine: Engine) -> Store:
     return store
 
 
-__all__ = ["Engine", "Query", "RomeError", "Session", "Store", "create_engine", "store_of"]
+def counters_of(engine: Engine) -> Counters:
+    """What became of this process's transactions on an engine's store: commits, conflicts, replays."""
+    return shared_of(store_of(engine), 1).counters
+
+
+__all__ = [
+    "Counters",
+    "Engine",
+    "Query",
+    "RomeError",
+    "Session",
+    "Store",
+    "counters_of",
+    "create_engine",
+    "store_of",
+]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from sqlalchemy.engine import Engine
 
+import rome
 import rome.dbapi
 from rome.dbapi import Connection, OperationalError
 from rome.dbapi.replay import MAX_STEPS, ReplayLimits
@@ -154,3 +157,17 @@ def test_writers_of_one_counter_lose_nothing_and_raise_nothing(
         thread.join()
     assert errors == []
     assert value(pair[0]) == 101
+
+
+def test_what_became_of_transactions_is_counted(engine: Engine) -> None:
+    before = replace(rome.counters_of(engine))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (n INTEGER)")
+        connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+    with engine.begin() as first:
+        first.exec_driver_sql("UPDATE t SET n = n + 1")
+        with engine.begin() as second:
+            second.exec_driver_sql("UPDATE t SET n = n + 1")
+    after = rome.counters_of(engine)
+    assert (after.commits - before.commits, after.conflicts - before.conflicts) == (3, 1)
+    assert (after.replays - before.replays, after.raised - before.raised) == (1, 0)

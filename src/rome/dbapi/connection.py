@@ -41,7 +41,8 @@ from rome.sql.shared import shared_of
 from rome.sql.statement import Statement, analyse, split_script
 from rome.stores.base import Store
 
-_SEQUENCE_BLOCK_REMOTE = 16
+_SEQUENCE_BLOCK = 16
+"""Numbers taken at once where taking some costs a round trip or a write to disk."""
 _CONTROL = frozenset(["begin", "commit", "rollback", "savepoint", "release", "rollback_to"])
 _BATCHED = frozenset(["insert", "replace", "update", "delete"])
 
@@ -69,7 +70,8 @@ class Connection:
         replay: ReplayLimits | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        block = sequence_cache or (_SEQUENCE_BLOCK_REMOTE if store.characteristics.remote else 1)
+        kind = store.characteristics
+        block = sequence_cache or (_SEQUENCE_BLOCK if kind.remote or kind.durable else 1)
         self._processor: Processor | None = Processor(store, shared_of(store, block), foreign_keys)
         self._on_close = on_close
         self._log = Log(replay or ReplayLimits())
