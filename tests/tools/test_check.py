@@ -77,6 +77,14 @@ def test_a_deleted_and_a_stray_entry_of_every_kind_of_index(
     assert breaker.everything() == sound
 
 
+def test_a_missing_entry_is_told_by_its_row(store: Store, breaker: Any) -> None:
+    entries = breaker.entries("image", "site_id")
+    breaker.delete(*(entry.key for entry in entries))
+    (fault,) = check(store).findings.faults
+    assert (fault.count, len(fault.examples)) == (30, 10)
+    assert fault.examples[0].startswith("row ('id-1'): entry 04")
+
+
 def test_an_entry_without_its_row(store: Store, breaker: Any) -> None:
     table = breaker.table("event")
     breaker.delete(breaker.rows("event")[5].key)
@@ -95,13 +103,14 @@ def test_a_unique_entry_that_names_another_row(store: Store, breaker: Any) -> No
     assert breaker.everything() == sound
 
 
+@pytest.mark.parametrize(("changed", "same_as"), [(4, 2), (2, 4)])
 def test_rows_that_share_a_unique_key_are_told_and_left_alone(
-    store: Store, breaker: Any, filled: Engine
+    store: Store, breaker: Any, filled: Engine, changed: int, same_as: int
 ) -> None:
     table, name = breaker.table("site"), breaker.index("site", "name").name
     rows = [table.decode(entry.value) for entry in breaker.rows("site")]
-    rows[4][1] = rows[2][1]
-    breaker.put(table.row_key(rows[4]), table.encode(rows[4]))
+    rows[changed][1] = rows[same_as][1]
+    breaker.put(table.row_key(rows[changed]), table.encode(rows[changed]))
     report = check(store)
     assert faults(store) == [("duplicate", "site", name, 1), ("stray", "site", name, 1)]
     assert report.findings.faults[0].examples == ["(5)"]

@@ -11,6 +11,7 @@ A row that cannot be read might have any entry, so entries that name it are not 
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import cast
 
 import apsw
@@ -22,7 +23,7 @@ from rome.sql.catalog import ForeignKey, Index, Row, Table
 from rome.sql.references import References, RowWriter
 from rome.sql.session import Session
 from rome.stores import Entry, Read, Writes, prefix_range
-from rome.tools.findings import NOTE, Findings
+from rome.tools.findings import EXAMPLES, NOTE, Findings
 from rome.tools.reader import Progress, Reader, StoredSchema
 
 _VALUES = (type(None), int, float, str, bytes)
@@ -190,10 +191,16 @@ class TableInspection:
                 elif named != owner and named not in self._rivals.get(key, ()):
                     self._findings.add("wrong", "entries that name another row", example, **where)
                     self.remedy.puts[key] = owner
+        labels = self._labels_of(list(islice(expected.values(), EXAMPLES)))
         for key, owner in expected.items():
-            example = f"entry {key.hex()} of row {owner.hex()}"
+            example = f"row {labels[owner]}: entry {key.hex()}" if owner in labels else ""
             self._findings.add("missing", "rows without their entry", example, **where)
             self.remedy.puts[key] = owner
+
+    def _labels_of(self, keys: list[bytes]) -> dict[bytes, str]:
+        """What people call these rows, all of which were read before."""
+        values = self._reader.ask(Read(keys=keys)).values if keys else {}
+        return {key: self._label(self._table.decode(e.value)) for key, e in values.items() if e is not None}
 
     # Counters
 
