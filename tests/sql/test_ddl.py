@@ -448,3 +448,20 @@ def test_create_all_and_drop_all_cost_few_round_trips(engine: Engine) -> None:
     before = store.round_trips
     metadata.create_all(engine)
     assert store.round_trips - before <= 2
+
+
+def test_a_table_can_be_dropped_after_temporary_tables_made_sqlite_roll_back(connect: Connect) -> None:
+    connection = connect()
+    connection.execute("CREATE TABLE b (a INTEGER)")
+    connection.execute("CREATE TABLE c (a INTEGER)")
+    connection.commit()
+    connection.execute("CREATE TEMPORARY VIEW v AS SELECT a FROM c")
+    connection.rollback()
+    connection.execute("CREATE TEMPORARY TABLE t (a INTEGER)")
+    connection.execute("DROP TABLE c")
+    connection.rollback()
+    connection.execute("DROP TABLE b")
+    connection.commit()
+    assert connection.execute("SELECT a FROM c").fetchall() == []
+    with pytest.raises(OperationalError, match="no such table: b"):
+        connection.execute("SELECT a FROM b")

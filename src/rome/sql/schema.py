@@ -33,6 +33,15 @@ _CHUNK = 5000
 """Entries fetched at once where a whole key space is gone through."""
 
 
+class _Departed:
+    """A table that is connected to just once more, to be dropped (apsw.VTTable)."""
+
+    def Disconnect(self) -> None:
+        """Nothing is held."""
+
+    Destroy = Disconnect
+
+
 class Schema:
     """The schema as one connection sees it."""
 
@@ -66,9 +75,12 @@ class Schema:
 
     def Create(
         self, db: apsw.Connection, module: str, database: str, name: str, *arguments: str
-    ) -> tuple[str, VirtualTable]:
+    ) -> tuple[str, VirtualTable | _Departed]:
+        # SQLite connects to a table again after it rolled back, if only to drop it.
+        table = self._installed.get(name.lower()) or self.catalog.tables.get(name.lower())
+        if table is None:
+            return "CREATE TABLE x(gone)", _Departed()
         db.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
-        table = self.catalog.tables[name.lower()]
         assert self._writer is not None
         virtual = VirtualTable(table, self._session, self._writer, db)
         self._virtual[name.lower()] = virtual
