@@ -13,7 +13,7 @@ from tests.servers import RedisServer
 
 LONG_RUN = os.environ.get("ROME_FUZZ") == "long"
 SEED = int(os.environ.get("ROME_SEED") or random.SystemRandom().randrange(2**32))
-EXAMPLES = int(os.environ.get("ROME_EXAMPLES") or (1000 if LONG_RUN else 60))
+EXAMPLES = int(os.environ.get("ROME_EXAMPLES") or (1000 if LONG_RUN else 200))
 """Programs for each store."""
 
 COUNTS: Counter[str] = Counter()

@@ -27,7 +27,7 @@ class Step:
     any_count: bool = False
     """The row count depends on the order in which rows are visited."""
     any_text: bool = False
-    """Which of several broken constraints is told depends on when foreign keys act."""
+    """Which of several broken constraints is told depends on the order of rows or of actions."""
 
     def __str__(self) -> str:
         call = "executemany" if self.many else "execute"
@@ -43,6 +43,17 @@ class Program:
 
     def __repr__(self) -> str:
         return "Program:\n    " + "\n    ".join(map(str, self.steps))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How hypothesis shows it."""
+        printer.text(repr(self))
+
+
+_STEPS = [
+    *((42, "query"), (12, "insert"), (12, "update"), (8, "delete"), (3, "insert select"), (3, "many")),
+    *((2, "change many"), (8, "control"), (6, "alter")),
+]
+"""What comes next, by weight."""
 
 
 class _Maker:
@@ -81,7 +92,12 @@ class _Maker:
         sql = make(Writes(self.dice, self.schema, text))
         parameters = tuple(text.parameters)
         acts = self._acts()
-        self.run(sql, parameters=parameters, any_count=acts and sql.startswith("DELETE"), any_text=acts)
+        self.run(
+            sql,
+            parameters=parameters,
+            any_count=acts and sql.startswith("DELETE"),
+            any_text=acts or " SELECT " in sql,
+        )
 
     def _acts(self) -> bool:
         """Whether the actions of foreign keys may run: in SQLite at each row, in ROME behind the last one."""
@@ -99,18 +115,23 @@ class _Maker:
             sql, parameters=tuple(rows), many=True, any_count=acts and sql.startswith("DELETE"), any_text=acts
         )
 
+    def _is_deferred(self) -> bool:
+        """Where a foreign key is, executemany in autocommit ends in one COMMIT, which may be refused."""
+        return any(
+            "DEFERRED" in constraint for table in self.schema.tables for constraint in table.constraints
+        )
+
     def query(self) -> None:
         text = Text(self.dice)
         query = Queries(self.dice, self.schema, text).query()
         self.run(query.sql, parameters=tuple(text.parameters), ordered=query.ordered, loose=query.loose)
 
     def step(self) -> None:
-        kind = self.dice.weighted(
-            [(42, "query"), (12, "insert"), (12, "update"), (8, "delete"), (3, "insert select"), (3, "many")]
-            + [(2, "change many"), (8, "control"), (6, "alter")]
-        )
+        kind = self.dice.weighted(_STEPS)
         if kind == "query":
             self.query()
+        elif "many" in kind and not self.open and self._is_deferred():
+            self.write(Writes.insert)
         elif kind == "many":
             self.write_many(Writes.insert_many)
         elif kind == "change many":

@@ -79,9 +79,19 @@ class Queries:
         place = dice.choice(places)
         name, affinity = place.text, place.column.affinity
         if dice.chance(10):
-            name = dice.choice([f"lower({name})", f"length({name})", f"{name} || 'x'", f"coalesce({name}, 0)"])
+            name = dice.choice(
+                [f"lower({name})", f"length({name})", f"{name} || 'x'", f"coalesce({name}, 0)"]
+            )
         kind = dice.weighted(
-            [(40, "compare"), (12, "in"), (8, "between"), (10, "null"), (8, "is"), (10, "like"), (12, "columns")]
+            [
+                (40, "compare"),
+                (12, "in"),
+                (8, "between"),
+                (10, "null"),
+                (8, "is"),
+                (10, "like"),
+                (12, "columns"),
+            ]
         )
         if kind == "compare":
             operator = dice.choice(["=", "<", "<=", ">", ">=", "<>"])
@@ -99,7 +109,9 @@ class Queries:
         if kind == "null":
             return f"{name} IS {'NOT ' if dice.chance(40) else ''}NULL"
         if kind == "is":
-            return f"{name} IS {'NOT ' if dice.chance(20) else ''}{self.text.value(any_value(dice, affinity))}"
+            return (
+                f"{name} IS {'NOT ' if dice.chance(20) else ''}{self.text.value(any_value(dice, affinity))}"
+            )
         if kind == "like":
             word = dice.choice(["LIKE", "LIKE", "NOT LIKE", "GLOB"])
             pattern = dice.choice(["a%", "%b", "A_", "a*", "long%", "%", "1%", "é%", ""])
@@ -120,7 +132,11 @@ class Queries:
         inner = self.places(alias, table)
         place = self.dice.choice(places)
         negated = "NOT " if self.dice.chance(25) else ""
-        wanted = self.dice.choice(inner).text
+        # SQLite compares a text column of a virtual table with a list of numbers as text.
+        alike = [other for other in inner if other.column.is_numeric == place.column.is_numeric]
+        if not alike:
+            return self.plain_condition(places)
+        wanted = self.dice.choice(alike).text
         condition = f" WHERE {self.condition(inner, 0)}" if self.dice.chance(60) else ""
         return f"{place.text} {negated}IN (SELECT {wanted} FROM {table.name} AS {alias}{condition})"
 
@@ -160,7 +176,9 @@ class Queries:
         for _ in range(self.dice.between(min(1, most_joins), most_joins) if most_joins else 0):
             joined, alias = self.table(), self.alias()
             more = self.places(alias, joined)
-            word = self.dice.weighted([(45, "JOIN"), (40, "LEFT JOIN"), (5, "CROSS JOIN"), (10, "RIGHT JOIN")])
+            word = self.dice.weighted(
+                [(45, "JOIN"), (40, "LEFT JOIN"), (5, "CROSS JOIN"), (10, "RIGHT JOIN")]
+            )
             link = f"{self._linked(places, more)}"
             if self.dice.chance(25):
                 link += f" AND {self.plain_condition([*places, *more])}"
@@ -260,8 +278,11 @@ class Queries:
         if self.dice.chance(30):
             return Query(f"SELECT {', '.join(selected)} FROM {source}{where}", loose=True)
         groups = [place.text for place in self.dice.some(places, 1, 2)]
-        having = f" HAVING count(*) {self.dice.choice(['> 1', '= 1', '>= 1'])}" if self.dice.chance(30) else ""
-        sql = f"SELECT {', '.join([*groups, *selected])} FROM {source}{where} GROUP BY {', '.join(groups)}{having}"
+        having = (
+            f" HAVING count(*) {self.dice.choice(['> 1', '= 1', '>= 1'])}" if self.dice.chance(30) else ""
+        )
+        shown = ", ".join([*groups, *selected])
+        sql = f"SELECT {shown} FROM {source}{where} GROUP BY {', '.join(groups)}{having}"
         return Query(sql, loose=True)
 
     def compound(self) -> Query:
@@ -309,7 +330,13 @@ class Queries:
         order = ", ".join(f"{name} COLLATE BINARY, typeof({name})" for name in names)
         partition = f"PARTITION BY {self.dice.choice(names)} " if self.dice.chance(50) else ""
         function = self.dice.choice(
-            ["row_number()", "count(*)", f"lag({names[0]})", "ntile(2)", f"sum(CAST({names[0]} AS INTEGER) % 1000)"]
+            [
+                "row_number()",
+                "count(*)",
+                f"lag({names[0]})",
+                "ntile(2)",
+                f"sum(CAST({names[0]} AS INTEGER) % 1000)",
+            ]
         )
         sql = f"SELECT {', '.join(names)}, {function} OVER ({partition}ORDER BY {order}) FROM {source}"
         return Query(sql + self.where(places, 50), loose=True)

@@ -23,6 +23,7 @@ from rome.dbapi import Connection
 from rome.stores.base import prefix_range
 from tests.differential.programs import Program, Step
 
+
 @dataclass
 class Outcome:
     """What one step gave."""

@@ -33,6 +33,10 @@ class Column:
     """The rest of its definition."""
 
     @property
+    def is_numeric(self) -> bool:
+        return self.affinity not in ("TEXT", "BLOB")
+
+    @property
     def is_number_of_row(self) -> bool:
         """INTEGER PRIMARY KEY: without a value, the database makes one up."""
         return self.type == "INTEGER" and self.tail.startswith("PRIMARY KEY")
@@ -165,7 +169,13 @@ def _add_constraints(dice: Dice, schema: Schema, table: Table) -> None:
 def _check(dice: Dice, column: Column) -> str:
     name = column.name
     return dice.choice(
-        [f"{name} <> 5", f"length({name}) < 600", f"{name} IS NOT 'b'", f"typeof({name}) <> 'blob'", f"{name} > -9"]
+        [
+            f"{name} <> 5",
+            f"length({name}) < 600",
+            f"{name} IS NOT 'b'",
+            f"typeof({name}) <> 'blob'",
+            f"{name} > -9",
+        ]
     )
 
 
@@ -205,7 +215,9 @@ def make_index(dice: Dice, schema: Schema, table: Table) -> str:
     for column in dice.some(table.columns, 1, 3):
         term = column.name
         if dice.chance(15):
-            term = dice.choice([f"lower({term})", f"length({term})", f"{term} || 'x'", f"coalesce({term}, 0)"])
+            term = dice.choice(
+                [f"lower({term})", f"length({term})", f"{term} || 'x'", f"coalesce({term}, 0)"]
+            )
         if dice.chance(10):
             term += f" COLLATE {dice.choice(['NOCASE', 'BINARY'])}"
         if dice.chance(25):
