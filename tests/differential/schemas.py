@@ -66,6 +66,11 @@ class Table:
     fresh: int = 0
 
     @property
+    def refers_to_itself(self) -> bool:
+        """Then what the actions of its foreign key do depends on the order in which rows are visited."""
+        return any(f"REFERENCES {self.name}" in constraint for constraint in self.constraints)
+
+    @property
     def create(self) -> str:
         parts = [column.definition for column in self.columns]
         if self.kind == "made up":

@@ -71,7 +71,7 @@ class Writes:
         table = table or self.table()
         columns = self._named(table)
         mode = dice.weighted([(72, ""), (12, " OR IGNORE"), (14, " OR REPLACE"), (2, " OR ABORT")])
-        if f"REFERENCES {table.name}" in table.create:
+        if table.refers_to_itself:
             # SQLite forgets to check a reference to the own table under OR REPLACE.
             mode = mode.replace("OR REPLACE", "OR ABORT")
         rows = []
@@ -86,7 +86,7 @@ class Writes:
         return f" ({', '.join(column.name for column in columns)})"
 
     def _returning(self, table: Table) -> str:
-        if not self.dice.chance(12) or f"REFERENCES {table.name}" in table.create:
+        if not self.dice.chance(12) or table.refers_to_itself:
             # In SQLite the actions of the rows before show in the rows behind.
             return ""
         names = [column.name for column in self.dice.some(table.columns, 1, 3)]
@@ -105,7 +105,7 @@ class Writes:
     def change_many(self) -> tuple[str, list[Row]]:
         """UPDATE or DELETE for executemany."""
         table = self.table()
-        found = self.dice.choice(table.columns)
+        found = self.dice.choice(table.key if table.refers_to_itself else table.columns)
         count = self.dice.between(1, 3)
         if self.dice.chance(40):
             sql = f"DELETE FROM {table.name} WHERE {found.name} = ?"
@@ -134,27 +134,29 @@ class Writes:
         where = self.queries.where(places)
         return f"INSERT INTO {table.name} ({names}) SELECT {', '.join(terms)} FROM {source.name} AS s{where}"
 
-    def _target(self, table: Table) -> tuple[str, bool]:
-        """A WHERE clause, and whether it finds at most one row."""
-        places = self.queries.places("", table)
-        if len(table.key) == 1 and self.dice.chance(45):
-            key = table.key[0]
-            return f" WHERE {key.name} = {self.text.value(self.value(table, key))}", True
-        return self.queries.where(places, 90), False
+    def _target(self, table: Table) -> str:
+        """A WHERE clause; only for one row where the order of rows would matter."""
+        if table.refers_to_itself or (len(table.key) == 1 and self.dice.chance(45)):
+            return " WHERE " + " AND ".join(
+                f"{key.name} = {self.text.value(self._likely_key(key))}" for key in table.key
+            )
+        return self.queries.where(self.queries.places("", table), 90)
+
+    def _likely_key(self, key: Column) -> Value:
+        number = self.dice.between(1, 5)
+        return f"v{number}" if key.affinity in ("TEXT", "BLOB") else number
 
     def update(self) -> str:
         dice = self.dice
         table = self.table()
         columns = dice.some(table.columns, 1, 2)
-        one_row = len(table.key) == 1 and dice.chance(40)
+        one_row = len(table.key) == 1 and (table.refers_to_itself or dice.chance(40))
         mode = dice.choice(["", "", " OR IGNORE", " OR REPLACE"]) if one_row else ""
-        if f"REFERENCES {table.name}" in table.create:
+        if table.refers_to_itself:
             mode = mode.replace("OR REPLACE", "OR ABORT")
         sets = [f"{column.name} = {self._new_value(table, column)}" for column in columns]
         if one_row:
-            number = dice.choice([1, 2, 3])
-            wanted: Value = number if table.key[0].affinity not in ("TEXT", "BLOB") else f"v{number}"
-            where = f" WHERE {table.key[0].name} = {self.text.value(wanted)}"
+            where = f" WHERE {table.key[0].name} = {self.text.value(self._likely_key(table.key[0]))}"
         else:
             where = self.queries.where(self.queries.places("", table), 90)
         return f"UPDATE{mode} {table.name} SET {', '.join(sets)}{where}{self._returning(table)}"
@@ -186,8 +188,7 @@ class Writes:
 
     def delete(self) -> str:
         table = self.table()
-        where, _ = self._target(table)
-        return f"DELETE FROM {table.name}{where}{self._returning(table)}"
+        return f"DELETE FROM {table.name}{self._target(table)}{self._returning(table)}"
 
     # The schema
 

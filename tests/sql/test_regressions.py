@@ -211,3 +211,14 @@ def test_is_null_in_the_on_of_a_left_join_keeps_the_left_rows() -> None:
         "SELECT x.id, y.id FROM t AS x LEFT JOIN t AS y ON x.id = y.id AND x.a IS NULL ORDER BY x.id",
         "SELECT id FROM t WHERE a IS NULL",
     )
+
+
+def test_rows_that_the_transaction_moved_are_rows_to_alter_table() -> None:
+    agree(
+        "CREATE TABLE t (a INTEGER PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)",
+        "BEGIN",
+        "UPDATE t SET a = 2",
+        "ALTER TABLE t ADD COLUMN b INTEGER NOT NULL DEFAULT NULL",
+        "COMMIT",
+    )

@@ -326,4 +326,9 @@ class Schema:
 
 def transaction_has_rows(session: Session, table: Table) -> bool:
     """Whether a table has any row."""
-    return bool(session.transaction.scan(prefix_range(table.row_layout.prefix), limit=1).entries)
+    entries: list[tuple[bytes, bytes]] = []
+    rest: Range | None = prefix_range(table.row_layout.prefix)
+    while rest is not None and not entries:
+        # A chunk without entries only says that this transaction has deleted what was stored there.
+        entries, rest = session.transaction.scan(rest, _CHUNK)
+    return bool(entries)
