@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -197,6 +198,31 @@ def test_more_snapshots_than_lmdb_takes_are_told_and_freed(open_lmdb: Open) -> N
     for snapshot in snapshots:
         snapshot.close()
     assert count(store) == 1
+
+
+def test_a_snapshot_open_across_fork_mixes_no_two_states(tmp_path: Path) -> None:
+    """The child's environment shares the table of readers with the parent, whose pages must stay its own."""
+    store = open_store(f"rome+lmdb://{tmp_path / 'db'}")
+    store.commit(None, Writes(puts={b"a": b"1", b"b": b"1"}))
+    snapshot = store.snapshot()
+    assert snapshot.read(Read(keys=[b"a"])).values[b"a"] is not None
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: store.commit(None, Writes(puts={b"b": b"2"}))
+    )
+    process.start()
+    process.join()
+    for number in range(50):
+        store.commit(None, Writes(puts={b"c%d" % number: bytes(5000)}))
+    later = snapshot.read(Read(keys=[b"b"])).values[b"b"]
+    assert later is not None
+    assert later.value in (b"1", b"2")
+    store.commit(None, Writes(puts={b"a": b"3", b"b": b"3"}))
+    process = multiprocessing.get_context("fork").Process(target=store.snapshot)
+    process.start()
+    process.join()
+    with pytest.raises(Conflict):
+        snapshot.read(Read(keys=[b"c1"]))
+    store.close()
 
 
 def test_a_writer_killed_in_the_middle_leaves_nothing(open_lmdb: Open, tmp_path: Path) -> None:

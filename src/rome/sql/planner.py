@@ -40,6 +40,9 @@ _SYMBOL: Final = {_EQ: "=", _IS: "IS", _ISNULL: "IS NULL"}
 
 _LEAST_ROWS: Final = 1000
 _ROWS_BEFORE_LIMIT: Final = 50
+_SHARE_OF_IDENTIFIER: Final = 1 / 100
+_SHARE_OF_PROPERTY: Final = 1 / 4
+"""Guesses: an equality with a key finds few rows, one with a state or an owner may find many."""
 _SCAN_UNIQUE: Final = apsw.SQLITE_INDEX_SCAN_UNIQUE
 
 
@@ -114,6 +117,7 @@ class Planner:
     def __init__(self, table: Table, hints: Hints) -> None:
         self._table = table
         self._hints = hints
+        self._identifiers = _identifiers(table)
         self.plans: list[Plan] = []
         self._numbers: dict[Plan, int] = {}
 
@@ -175,7 +179,12 @@ class Planner:
             and not any(c.position in many for c in equal)
             and (path.index is None or all(c.op == _EQ for c in equal[: path.unique_columns]))
         )
-        cost, rows = self._cost(path, equal, (low, high), many, single, ordered and bool(order), has_limit)
+        left_out = [c for c in constraints if c.op in _SYMBOL and c not in equal]
+        wanted = ordered and bool(order)
+        limited = has_limit or self._hints.has_limit
+        # To sort all that an equality finds, for the sake of a few, is only cheap if that is not much.
+        cautious = limited and bool(order) and not ordered
+        cost, rows = self._cost(path, equal, (low, high), many, single, wanted, limited, cautious, left_out)
         if order and not ordered:
             cost += rows * math.log2(rows + 2) * 0.05
         # Of equally good paths, the unique one also answers the checks of later inserts.
@@ -190,7 +199,9 @@ class Planner:
         many: set[int],
         single: bool,
         ordered: bool,
-        has_limit: bool,
+        limited: bool,
+        cautious: bool,
+        left_out: list[_Constraint],
     ) -> tuple[float, float]:
         total = float(max(self._hints.row_count(self._table), _LEAST_ROWS))
         a_row = 1.0 if path.index is None else 1.5
@@ -198,7 +209,10 @@ class Planner:
             return a_row, 1.0
         rows = total
         for place, constraint in enumerate(equal):
-            rows = max(1.0, rows / 100) if place == 0 else max(1.0, rows / 4)
+            if cautious:
+                rows *= self._share(constraint)
+            else:
+                rows = max(1.0, rows / 100) if place == 0 else max(1.0, rows / 4)
             if constraint.position in many:
                 rows *= 5
         if 0 < path.unique_columns <= len(equal):
@@ -206,13 +220,20 @@ class Planner:
         for bound in bounds:
             if bound is not None:
                 rows = max(1.0, rows / 4)
+        rows = min(rows, total)
         if not equal and bounds == (None, None):
             cost = total * 3 * a_row
         else:
             cost = 1 + rows * a_row
-        if ordered and (has_limit or self._hints.has_limit):
-            cost = min(cost, _ROWS_BEFORE_LIMIT * a_row)
+        if ordered and limited:
+            # So many rows have to be gone through until LIMIT of them match what the path leaves out.
+            expected = _ROWS_BEFORE_LIMIT / math.prod(map(self._share, left_out))
+            cost = min(cost, expected * a_row)
         return cost, rows
+
+    def _share(self, constraint: _Constraint) -> float:
+        """What share of the rows an equality is expected to find: less where the column tells rows apart."""
+        return _SHARE_OF_IDENTIFIER if constraint.column in self._identifiers else _SHARE_OF_PROPERTY
 
     def _announce(
         self,
@@ -287,6 +308,17 @@ class Planner:
             + (f" ({' AND '.join(conditions)})" if conditions else "")
             + (" IN ORDER" if ordered else "")
         )
+
+
+def _identifiers(table: Table) -> frozenset[int]:
+    """The columns that tell rows apart, or name a row elsewhere: of keys, and of foreign keys."""
+    found = set(table.primary_key) | set(table.key_columns)
+    for index in table.indexes:
+        if index.unique:
+            found.update(index.columns)
+    for foreign_key in table.foreign_keys:
+        found.update(foreign_key.columns)
+    return frozenset(found)
 
 
 @dataclass(slots=True)

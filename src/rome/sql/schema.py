@@ -63,9 +63,7 @@ class Schema:
         """Called when the query processor's tables have changed."""
         self.on_shadow: Callable[[apsw.Connection], None] = lambda db: None
         """Called with a new shadow, for what the program registered on the connection."""
-        db.create_module(
-            _MODULE, cast("apsw.VTModule", self), use_bestindex_object=True, use_no_change=True, iVersion=4
-        )
+        db.create_module(_MODULE, cast("apsw.VTModule", self), use_bestindex_object=True, use_no_change=True)
 
     def bind(self, writer: Writer) -> None:
         """The writer needs the schema, and the virtual tables need the writer."""

@@ -12,9 +12,10 @@ snapshot registers here as a `Reader`: growing takes the reader's lock, ends its
 the reader finds out at its next use. (It then reopens at the newest state and validates what it
 has read so far: no state is mixed.)
 
-**A child after fork must leave the environment alone**; it opens its own at its next use. Read
-transactions that it inherited are not ended, only put away: their reader slots are the parent's.
-No thread may be inside LMDB while the process forks, so forking takes all the locks.
+**A child after fork must leave the environment alone**; it opens its own at its next use. To close
+what it inherited would end the parent's read transactions, for their reader slots are shared; so
+forking ends them first, and each snapshot reopens at its next use, as after growing. No thread may
+be inside LMDB while the process forks, so forking takes all the locks.
 
 **Readers of dead processes** keep old pages from being used again; they are cleared when a
 directory is opened, when the table of readers is full, and before the map grows.
@@ -232,21 +233,24 @@ class Environment:
                 self._replace(self._close)
 
     def still(self, held: ExitStack) -> None:
-        """Take every lock there is, so that no thread of this process is inside LMDB."""
+        """Take every lock there is, so that no thread of this process is inside LMDB; end all readers."""
         for lock in (self.writing, self._registering):
             held.enter_context(lock)
         for reader in list(self._readers):
             held.enter_context(reader.lock)
         held.enter_context(self._opening)
+        for reader in list(self._readers):
+            transaction = reader.ended()
+            if transaction is not None:
+                transaction.abort()
 
     def abandon(self) -> None:
         """In a child after fork, with the locks held: leave what belongs to the parent.
 
-        (To close is safe in a child: py-lmdb and LMDB give up files and memory of this process
-        only. It would wait forever for a writer that did not come along, hence `still`.)
+        Closing gives up files and memory of this process only, since no read transaction is open:
+        one that were would be ended for the parent, too. (It would wait forever for a writer that
+        did not come along, hence `still`.)
         """
-        for reader in list(self._readers):
-            _inherited.append(reader.ended())
         if self._handle is not None:
             self._handle.close()
             self._handle = None
@@ -254,8 +258,6 @@ class Environment:
 
 _registry: WeakValueDictionary[str, Environment] = WeakValueDictionary()
 _registry_lock = threading.Lock()
-_inherited: list[Any] = []
-
 
 _forking = ExitStack()
 
