@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy.engine import Engine
 
-from rome.dbapi import Connection, Error, IntegrityError, OperationalError, connect
+from rome.dbapi import Connection, Error, IntegrityError, NotSupportedError, OperationalError, connect
 from tests.sql.beside import Beside
 
 Connect = Callable[..., Connection]
@@ -465,3 +465,17 @@ def test_a_table_can_be_dropped_after_temporary_tables_made_sqlite_roll_back(con
     assert connection.execute("SELECT a FROM c").fetchall() == []
     with pytest.raises(OperationalError, match="no such table: b"):
         connection.execute("SELECT a FROM b")
+
+
+def test_a_schema_cannot_depend_on_a_function_that_only_one_program_has(connect: Connect) -> None:
+    connection = connect()
+    connection.create_function("twice", 1, lambda n: 2 * n, deterministic=True)
+    connection.execute("CREATE TABLE t (a INTEGER CHECK (a REGEXP '^[0-9]+$'))")
+    with pytest.raises(NotSupportedError, match="no such function: twice"):
+        connection.execute("CREATE INDEX i ON t (twice(a))")
+    connection.execute("INSERT INTO t VALUES (1)")
+    connection.commit()
+    other = connect()
+    assert other.execute("SELECT a FROM t").fetchall() == [(1,)]
+    with pytest.raises(IntegrityError):
+        other.execute("INSERT INTO t VALUES ('x')")

@@ -12,7 +12,6 @@ program that overlooks the error cannot commit the second half of what it wanted
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -81,7 +80,6 @@ class Connection:
         self._failure: BaseException | None = None
         self.isolation_level: str | None = ""
         """None: autocommit, until BEGIN. Anything else: transactions begin by themselves."""
-        self.create_function("regexp", 2, _regexp, deterministic=True)
 
     # PEP 249
 
@@ -337,13 +335,6 @@ class Connection:
             raise translate(error) from error
         if verb == "release" and self._begun_by_savepoint and not self._work.has_savepoints:
             self.commit()
-
-
-def _regexp(pattern: str | None, value: Any) -> bool | None:
-    """`value REGEXP pattern`: Python's re.search, as SQLAlchemy and oslo.db define it for SQLite."""
-    if pattern is None or value is None:
-        return None
-    return re.search(pattern, str(value)) is not None
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ class Functions:
         self._schema = schema
         self._known: dict[tuple[str, str, int], Callable[[apsw.Connection], None]] = {}
         schema.on_shadow = self._register_all
+        schema.has_own_functions = lambda: bool(self._known)
 
     def scalar(self, name: str, count: int, function: Callable[..., Any] | None, deterministic: bool) -> None:
         """A function of `count` arguments (-1: any number); None takes it away."""

@@ -23,7 +23,7 @@ import apsw
 
 from rome.errors import Conflict
 from rome.records.keys import schema_key
-from rome.sql import explain, pragmas, returning
+from rome.sql import explain, pragmas, regexp, returning
 from rome.sql.binding import convert
 from rome.sql.errors import NotSupported
 from rome.sql.functions import Functions
@@ -62,6 +62,7 @@ class Processor:
         # Otherwise `LIMIT ?` is compiled anew for each value, which takes ten times as long as running it.
         self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         self.db.convert_binding = convert
+        regexp.register(self.db)
         self.session = Session(store.characteristics.remote)
         self.session.counts = shared.counts
         self.schema = Schema(shared, self.session, self.db)

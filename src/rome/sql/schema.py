@@ -20,6 +20,7 @@ import apsw
 from rome.errors import RomeError
 from rome.records.keys import CATALOG_KEY, schema_key
 from rome.sql.catalog import Catalog, Index, Table
+from rome.sql.errors import NotSupported
 from rome.sql.module import VirtualTable, declaration
 from rome.sql.session import Session
 from rome.sql.shadow import Shadow, quote
@@ -61,6 +62,8 @@ class Schema:
         self._writer: Writer | None = None
         self.on_change: Callable[[], None] = lambda: None
         """Called when the query processor's tables have changed."""
+        self.has_own_functions: Callable[[], bool] = lambda: False
+        """Whether the program registered functions, which a schema must not depend on."""
         self.on_shadow: Callable[[apsw.Connection], None] = lambda db: None
         """Called with a new shadow, for what the program registered on the connection."""
         db.create_module(_MODULE, cast("apsw.VTModule", self), use_bestindex_object=True, use_no_change=True)
@@ -221,6 +224,8 @@ class Schema:
         altered = statement.table or statement.name if statement.verb == "alter" else None
         try:
             after = self.shadow.apply(sql, before, altered)
+            if self.has_own_functions():
+                _refuse_own_functions(after)
         except RomeError:
             self._shadow = None  # SQLite took the statement, ROME does not
             raise
@@ -320,6 +325,14 @@ class Schema:
                 scratch.execute(f"ALTER TABLE t ADD COLUMN b {column.affinity}{notnull}{default}")
             finally:
                 scratch.close()
+
+
+def _refuse_own_functions(catalog: Catalog) -> None:
+    """Other processes have to understand the schema, without the functions of this program."""
+    try:
+        Shadow(catalog.entries)
+    except apsw.SQLError as error:
+        raise NotSupported(f"{error}: a schema cannot use a function or collation that only this program has") from error
 
 
 def transaction_has_rows(session: Session, table: Table) -> bool:

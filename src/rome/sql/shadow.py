@@ -18,6 +18,7 @@ import apsw
 
 from rome.records.keys import COLLATIONS
 from rome.records.rows import Value
+from rome.sql import regexp
 from rome.sql.affinity import affinity_of
 from rome.sql.binding import convert
 from rome.sql.catalog import Catalog, Column, ForeignKey, Index, Row, Table, decode_catalog
@@ -44,6 +45,7 @@ class Shadow:
     def __init__(self, entries: Entries = ()) -> None:
         self.db = apsw.Connection(":memory:")
         self.db.convert_binding = convert
+        regexp.register(self.db)
         self.db.pragma("foreign_keys", 0)
         self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
         with self.db:
