@@ -39,7 +39,7 @@ def test_a_parameter_becomes_what_sqlite3_makes_of_it(value: Any) -> None:
     plain = sqlite3.connect(":memory:")
     with rome.dbapi.connect("rome+memory://") as connection:
         found = connection.execute(query, (value,)).fetchall()
-    with pytest.warns(DeprecationWarning) if wants_warning(value) else nothing():
+    with pytest.warns(DeprecationWarning, match="adapter") if wants_warning(value) else nothing():
         assert found == plain.execute(query, (value,)).fetchall()
     plain.close()
 

@@ -41,13 +41,15 @@ STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     ("INSERT INTO n (a, b) VALUES (2, 'x') ON CONFLICT (b, a) DO UPDATE SET k = 'both'", ()),
     ("INSERT INTO n (k) SELECT k FROM h WHERE true ON CONFLICT (k) DO UPDATE SET b = 'seen'", ()),
     (
-        "INSERT INTO c VALUES ('p', 1, 'new'), ('p', 2, 'new') ON CONFLICT (x, y) DO UPDATE SET v = excluded.v",
+        "INSERT INTO c VALUES ('p', 1, 'new'), ('p', 2, 'new')"
+        " ON CONFLICT (x, y) DO UPDATE SET v = excluded.v",
         (),
     ),
     ("INSERT INTO c VALUES ('it''s', 2, 'new') ON CONFLICT (x, y) DO UPDATE SET v = v || excluded.v", ()),
     ("INSERT INTO h VALUES ('one', 5), ('two', 6) ON CONFLICT (k) DO UPDATE SET v = v + excluded.v", ()),
     (
-        "INSERT INTO h VALUES ('one', 5), ('two', 6) ON CONFLICT (k) DO UPDATE SET v = excluded.v RETURNING k, v",
+        "INSERT INTO h VALUES ('one', 5), ('two', 6)"
+        " ON CONFLICT (k) DO UPDATE SET v = excluded.v RETURNING k, v",
         (),
     ),
     ("INSERT INTO h VALUES ('one', ?) ON CONFLICT (k) DO UPDATE SET v = ? RETURNING v + ?", (1, 2, 3)),

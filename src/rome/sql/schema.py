@@ -332,7 +332,9 @@ def _refuse_own_functions(catalog: Catalog) -> None:
     try:
         Shadow(catalog.entries)
     except apsw.SQLError as error:
-        raise NotSupported(f"{error}: a schema cannot use a function or collation that only this program has") from error
+        raise NotSupported(
+            f"{error}: a schema cannot use a function or collation that only this program has"
+        ) from error
 
 
 def transaction_has_rows(session: Session, table: Table) -> bool:
