@@ -4,6 +4,7 @@
 STORE ?= lmdb
 SQLALCHEMY ?= 2.0
 SUITE ?= db v2
+DURATION ?= 30
 PYTHON ?= python3
 PYTEST_ARGS ?=
 
@@ -11,13 +12,14 @@ environment = $(PYTHON) scripts/environment.py
 glance_environment = .venv-glance$(subst 2.1,21,$(filter 2.1,$(SQLALCHEMY)))
 redis = if [ "$(STORE)" = redis ]; then scripts/system-packages redis-server; fi
 
-.PHONY: help run test check fuzz conformance-sqlalchemy conformance-glance bench-glance clean
+.PHONY: help run test check fuzz prove conformance-sqlalchemy conformance-glance bench-glance clean
 
 help:
 	@echo "make run [STORE=lmdb|redis] [KEEP=1]           real Glance on ROME, over HTTP"
 	@echo "make test [PYTEST_ARGS=...]                    the tests"
 	@echo "make check                                     ruff, mypy, layers"
 	@echo "make fuzz                                      the long differential test against SQLite"
+	@echo "make prove STORE=memory|lmdb|redis [DURATION=30]  tries to prove serializability wrong"
 	@echo "make conformance-sqlalchemy STORE=... [SQLALCHEMY=1.4|2.0|2.1]"
 	@echo "make conformance-glance STORE=... [SUITE='db v2'] [TESTS=pattern] [SQLALCHEMY=2.0|2.1]"
 	@echo "make bench-glance                              ROME beside SQLite and MariaDB"
@@ -43,6 +45,11 @@ fuzz:
 	@scripts/system-packages redis-server
 	@$(environment) dev
 	ROME_FUZZ=long .venv/bin/python -m pytest tests/differential --timeout=0 $(PYTEST_ARGS)
+
+prove:
+	@$(redis)
+	@$(environment) dev
+	.venv/bin/python -W error -m proof.run --store $(STORE) --duration $(DURATION)
 
 conformance-sqlalchemy:
 	@$(redis)
