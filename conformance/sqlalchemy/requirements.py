@@ -67,15 +67,12 @@ ONLY_ROME = """
 
 UNSUPPORTED = {
     "schemas": "a ROME database has one schema: there is no ATTACH, hence no `test_schema` beside `main`",
-    "isolation_levels": "transactions are serializable or autocommit: no third level to switch to",
 }
 """A test that asks for one of these is skipped on ROME; its reason is printed with the count."""
 
 UNASKED = {
     r"ComponentReflectionTestExtra::test_check_constraint_\w+\[True\b": "schemas",
     r"ComponentReflectionTest::test_metadata\[\w+-(\w+-)?True\]": "schemas",
-    r"IsolationLevelTest::test_dialect_user_setting_is_restored": "isolation_levels",
-    r"IsolationLevelTest::test_non_default_isolation_level": "isolation_levels",
 }
 """Tests that need one of UNSUPPORTED without asking for it (pattern of the name → which)."""
 

@@ -149,9 +149,6 @@ class RomeDialect(SQLiteDialect):
         level = dbapi_connection.isolation_level
         return "AUTOCOMMIT" if level is None else level or "SERIALIZABLE"
 
-    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
-        return "SERIALIZABLE"
-
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
         return bool(dbapi_conn.isolation_level is None)
 
