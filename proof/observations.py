@@ -35,7 +35,7 @@ class Observations:
     """What does not fit together inside the transaction."""
 
 
-def observe(transaction: Transaction, lists: Collection[int]) -> Observations:
+def observe(transaction: Transaction, lists: set[int]) -> Observations:
     """What a transaction saw. `lists` are the keys of all lists that were ever written to."""
     seen = Observations(transaction)
     for operation in transaction.operations:
@@ -55,13 +55,13 @@ def observe(transaction: Transaction, lists: Collection[int]) -> Observations:
     return seen
 
 
-def _saw_range(seen: Observations, read: RangeRead, lists: Collection[int]) -> None:
+def _saw_range(seen: Observations, read: RangeRead, lists: set[int]) -> None:
     for key, elements in read.found.items():
         if not read.low <= key <= read.high or len(elements) < read.at_least:
             seen.contradictions.append(f"list {key} {elements} does not belong into {read}")
         _saw(seen, list_object(key), elements)
-    for key in lists:
-        if read.low <= key <= read.high and key not in read.found:
+    for key in range(read.low, read.high + 1):
+        if key in lists and key not in read.found:
             _saw_at_most(seen, list_object(key), read.at_least - 1)
 
 

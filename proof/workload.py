@@ -8,6 +8,7 @@ that ranges are read while rows appear in them.
     read          SELECT v FROM lists WHERE k = ?
     range read    SELECT k, v FROM lists WHERE k BETWEEN ? AND ?          by the primary key
                   … AND n >= ?                                            by an index whose entries move
+    claim         a range read, and an append to a list that it did not find
     append        UPDATE lists SET v = v || ?, n = n + 1 WHERE k = ?      and INSERT, if no row was there
     insert        INSERT INTO names (name, writer) VALUES (?, ?)          name is UNIQUE
     look up       SELECT writer FROM names WHERE name = ?
@@ -42,7 +43,7 @@ from rome.dbapi import SERIALIZATION_FAILURE, Connection, IntegrityError, Operat
 Open = Callable[[str], Connection]
 
 LISTS: Final = 8
-LISTS_PER_SECOND: Final = 4.0
+LISTS_PER_SECOND: Final = 10.0
 NAMES: Final = 10
 NAMES_PER_SECOND: Final = 20.0
 
@@ -105,21 +106,25 @@ class Worker:
 
     def _operation(self) -> None:
         dice = self.choice.random()
-        if dice < 0.4:
+        if dice < 0.35:
             self._append(self._any_list())
-        elif dice < 0.6:
+        elif dice < 0.5:
             self._read(self._any_list())
-        elif dice < 0.7:
+        elif dice < 0.6:
             self._range(self._any_list(), self.choice.randint(1, LISTS), 1)
-        elif dice < 0.8:
+        elif dice < 0.7:
             self._range(self._any_list() - LISTS, 2 * LISTS, self.choice.randint(2, 20))
+        elif dice < 0.8:
+            self._claim(self._any_list() + LISTS // 2)
         elif dice < 0.9:
             self._insert(self._any_name())
         else:
             self._look_up(self._any_name())
 
     def _any_list(self) -> int:
-        return int((time.monotonic() - self.begin) * LISTS_PER_SECOND) + self.choice.randrange(LISTS)
+        """One of the lists of this moment, more often than not one that has just come up."""
+        newest = max(self.choice.randrange(LISTS), self.choice.randrange(LISTS))
+        return int((time.monotonic() - self.begin) * LISTS_PER_SECOND) + newest
 
     def _any_name(self) -> str:
         return f"n{int((time.monotonic() - self.begin) * NAMES_PER_SECOND) + self.choice.randrange(NAMES)}"
@@ -149,6 +154,15 @@ class Worker:
         rows = self.connection.execute(sql, parameters).fetchall()
         found = {key: tuple(text.split()) for key, text in rows}
         self._operations.append(RangeRead(low, low + width - 1, found, at_least))
+
+    def _claim(self, low: int) -> None:
+        """Look which lists are there, and begin one that is not: what phantoms come from."""
+        self._range(low, LISTS, 1)
+        seen = self._operations[-1]
+        assert isinstance(seen, RangeRead)
+        free = [key for key in range(seen.low, seen.high + 1) if key not in seen.found]
+        if free:
+            self._append(self.choice.choice(free))
 
     def _insert(self, name: str) -> None:
         element = self._element()
