@@ -341,7 +341,9 @@ def transaction_has_rows(session: Session, table: Table) -> bool:
     """Whether a table has any row."""
     entries: list[tuple[bytes, bytes]] = []
     rest: Range | None = prefix_range(table.row_layout.prefix)
+    limit = 1
     while rest is not None and not entries:
         # A chunk without entries only says that this transaction has deleted what was stored there.
-        entries, rest = session.transaction.scan(rest, _CHUNK)
+        entries, rest = session.transaction.scan(rest, limit)
+        limit = min(limit * 8, _CHUNK)
     return bool(entries)
