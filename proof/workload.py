@@ -10,6 +10,7 @@ that ranges are read while rows appear in them.
                   … AND n >= ?                                            by an index whose entries move
     claim         a range read, and an append to a list that it did not find
     append        UPDATE lists SET v = v || ?, n = n + 1 WHERE k = ?      and INSERT, if no row was there
+    undo          SAVEPOINT, append, ROLLBACK TO
     insert        INSERT INTO names (name, writer) VALUES (?, ?)          name is UNIQUE
     look up       SELECT writer FROM names WHERE name = ?
 """
@@ -52,6 +53,8 @@ SCHEMA: Final = (
     "CREATE INDEX lists_n ON lists (n)",
     "CREATE TABLE names (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, writer TEXT NOT NULL)",
 )
+
+APPEND: Final = "UPDATE lists SET v = v || ?, n = n + 1 WHERE k = ?"
 
 LAST: Final = -1
 """The worker number of the last transaction, which reads everything when all others are done."""
@@ -106,8 +109,10 @@ class Worker:
 
     def _operation(self) -> None:
         dice = self.choice.random()
-        if dice < 0.35:
+        if dice < 0.3:
             self._append(self._any_list())
+        elif dice < 0.35:
+            self._append_and_undo(self._any_list())
         elif dice < 0.5:
             self._read(self._any_list())
         elif dice < 0.6:
@@ -135,13 +140,18 @@ class Worker:
 
     def _append(self, key: int) -> None:
         element = self._element()
-        changed = self.connection.execute(
-            "UPDATE lists SET v = v || ?, n = n + 1 WHERE k = ?", (f" {element}", key)
-        ).rowcount
+        changed = self.connection.execute(APPEND, (f" {element}", key)).rowcount
         if not changed:
             self._operations.append(Read(list_object(key), ()))
             self.connection.execute("INSERT INTO lists (k, v, n) VALUES (?, ?, 1)", (key, element))
         self._operations.append(Append(list_object(key), element, was_empty=not changed))
+
+    def _append_and_undo(self, key: int) -> None:
+        """What a savepoint takes back is not written down: the checker knows no element of this name."""
+        self.connection.execute("SAVEPOINT here")
+        self.connection.execute(APPEND, (f" {self._element()}", key))
+        self.connection.execute("ROLLBACK TO here")
+        self.connection.execute("RELEASE here")
 
     def _read(self, key: int) -> None:
         rows = self.connection.execute("SELECT v FROM lists WHERE k = ?", (key,)).fetchall()

@@ -18,7 +18,7 @@ from tests.proof import broken
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 SECONDS = float(os.environ.get("ROME_PROOF_SECONDS", "10"))
-BROKEN_SECONDS = 1.0
+BROKEN_SECONDS = 0.6
 BROKEN_RUNS = 10
 
 
