@@ -229,7 +229,7 @@ def check_indexes(connection: Connection) -> None:
         for key, data in rows:
             row = table.decode(data)
             assert table.row_key(row) == key, f"{table.name}: the key of {row} is not its own"
-            for _, entry in processor.writer._entries(table, row):
+            for _, entry, _ in processor.writer._entries(table, row):
                 assert entry not in wanted, f"{table.name}: two rows share the entry {entry!r}"
                 wanted[entry] = key
         found: dict[bytes, bytes] = {}

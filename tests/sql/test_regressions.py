@@ -222,3 +222,23 @@ def test_rows_that_the_transaction_moved_are_rows_to_alter_table() -> None:
         "ALTER TABLE t ADD COLUMN b INTEGER NOT NULL DEFAULT NULL",
         "COMMIT",
     )
+
+
+def test_null_in_a_unique_index_on_an_expression_is_no_duplicate() -> None:
+    agree(
+        "CREATE TABLE t (a INTEGER NOT NULL, b, c, PRIMARY KEY (a))",
+        "CREATE UNIQUE INDEX i ON t (lower(b), c)",
+        "INSERT INTO t VALUES (1, 'x', NULL), (2, 'x', NULL), (2, 'x', NULL)",
+        "INSERT INTO t VALUES (1, 'x', 1), (2, 'X', 1)",
+        "INSERT OR REPLACE INTO t VALUES (1, 'x', 1), (2, 'X', 1), (2, 'y', NULL)",
+    )
+
+
+def test_an_added_number_is_text_as_it_was_written() -> None:
+    agree(
+        "CREATE TABLE t (a INTEGER PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)",
+        "ALTER TABLE t ADD COLUMN b TEXT NOT NULL DEFAULT 1e-07",
+        "INSERT INTO t (a) VALUES (2)",
+        "SELECT b FROM t ORDER BY a",
+    )

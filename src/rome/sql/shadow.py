@@ -12,7 +12,7 @@ from a `Catalog`, which is what happens when a transaction that ran DDL rolls ba
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
@@ -215,11 +215,17 @@ class Shadow:
         if default is None:
             return None
         alone = apsw.Connection(":memory:")
-        value: Value = alone.execute(
-            f"CREATE TABLE t (c {type}); INSERT INTO t VALUES ({default}); SELECT c FROM t"
-        ).get
-        alone.close()
-        return value
+        alone.execute("CREATE TABLE t (a); INSERT INTO t VALUES (NULL)")
+        try:
+            return cast(
+                Value,
+                alone.execute(f"ALTER TABLE t ADD COLUMN b {type} DEFAULT ({default}); SELECT b FROM t").get,
+            )
+        except apsw.SQLError:
+            # Not a constant, which SQLite only takes where there are no rows.
+            return None
+        finally:
+            alone.close()
 
     # Rows
 

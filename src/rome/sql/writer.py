@@ -12,7 +12,7 @@ seen to here, in SQLite's order and with SQLite's texts:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -35,7 +35,14 @@ _MODES: Final = {
 
 _GREATEST_NUMBER: Final = 2**63 - 2**32
 
-Entry = tuple[Index, bytes]
+
+class Entry(NamedTuple):
+    """A row's entry in an index."""
+
+    of: Index
+    key: bytes
+    is_claim: bool
+    """Only one row may have it: the index is unique, and none of the values is NULL."""
 
 
 class RowIgnored(Exception):
@@ -126,7 +133,7 @@ class Writer:
         if blind:
             self._session.transaction.expect_absent(key)
         claims = [] if blind else [(None, key)]
-        self._claim(table, key, row, claims + _unique(entries, row, table), mode)
+        self._claim(table, key, row, claims + _unique(entries), mode)
         self._write(table, key, row, entries)
         self._session.transaction.buffer.add(table.count_key, 1)
         if self.foreign_keys and table.foreign_keys:
@@ -159,7 +166,7 @@ class Writer:
         transaction = self._session.transaction
         if transaction.get(key) is None:
             return
-        for _, entry_key in self._entries(table, row):
+        for _, entry_key, _ in self._entries(table, row):
             transaction.delete(entry_key)
         transaction.delete(key)
         transaction.buffer.add(table.count_key, -1)
@@ -194,12 +201,12 @@ class Writer:
         new += fields[width:]
         new_key = table.row_key(new)
         before, after = self._entries(table, row), self._entries(table, new)
-        kept = {entry_key for _, entry_key in before}
+        kept = {entry.key for entry in before}
         moved = new_key != key
         claims: list[tuple[Index | None, bytes]] = [(None, new_key)] if moved else []
-        claims += [claim for claim in _unique(after, new, table) if claim[1] not in kept]
+        claims += [claim for claim in _unique(after) if claim[1] not in kept]
         self._claim(table, new_key, new, claims, mode)
-        remaining = {entry_key for _, entry_key in after}
+        remaining = {entry.key for entry in after}
         for entry_key in kept - remaining:
             transaction.delete(entry_key)
         if moved:
@@ -207,7 +214,9 @@ class Writer:
             self.references.row_moved(table, key, new_key)
             if table.key_kind == "rowid":
                 self._own_number(table, new[table.key_columns[0]])
-        self._write(table, new_key, new, after if moved else [e for e in after if e[1] not in kept])
+        self._write(
+            table, new_key, new, after if moved else [entry for entry in after if entry.key not in kept]
+        )
         if self.foreign_keys:
             if table.foreign_keys:
                 changed = {i for i in range(width) if row[i] != new[i] or type(row[i]) is not type(new[i])}
@@ -218,7 +227,7 @@ class Writer:
     def _write(self, table: Table, key: bytes, row: Row, entries: list[Entry]) -> None:
         transaction = self._session.transaction
         transaction.put(key, table.encode(row))
-        for _, entry_key in entries:
+        for _, entry_key, _ in entries:
             transaction.put(entry_key, key)
 
     def _collect(self, key: bytes, row: Row) -> None:
@@ -234,7 +243,8 @@ class Writer:
                     continue
             else:
                 values = [row[ordinal] for ordinal in index.columns]
-            entries.append((index, table.entry_key(index, values, row)))
+            is_claim = index.unique and None not in values
+            entries.append(Entry(index, table.entry_key(index, values, row), is_claim))
         return entries
 
     def _claim(
@@ -409,10 +419,6 @@ class Writer:
             self._sequences.raise_to(table.sequence_key, number)
 
 
-def _unique(entries: list[Entry], row: Row, table: Table) -> list[tuple[Index | None, bytes]]:
-    """The entries that only one row may have: of unique indexes, none of their values NULL."""
-    return [
-        (index, key)
-        for index, key in entries
-        if index.unique and (index.computed or not any(row[o] is None for o in index.columns))
-    ]
+def _unique(entries: list[Entry]) -> list[tuple[Index | None, bytes]]:
+    """The entries that only one row may have."""
+    return [(index, key) for index, key, is_claim in entries if is_claim]
