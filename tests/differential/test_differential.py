@@ -1,6 +1,21 @@
 """SQLite and each store give the same answers to random programs.
 
 ROME_FUZZ=long runs 1,000 programs for each store, ROME_EXAMPLES another number; ROME_SEED repeats a run.
+
+What ROME does differently, and the generators therefore leave out:
+
+    row numbers        a store's sequence never gives one out twice, and loses some to refused statements
+    order              without ORDER BY, rows come in the order of a key, not of their insertion; so too
+                       where several are written, and one may get into another's way
+    actions            those of foreign keys run when the statement ends, not at each row: where a table
+                       refers to itself, RETURNING, the row count of DELETE and what NOT NULL or RESTRICT
+                       refuse on the way do not depend on the order of rows
+    OR REPLACE         into a table that refers to itself: SQLite then forgets to look for the parent
+    executemany        in autocommit ends in one COMMIT, which a deferred foreign key may refuse
+    UPDATE             a subquery on the table itself sees the rows as they were before the statement
+    IN (SELECT …)      of a text column among numbers compares as text ('1.0' is not 1)
+    text               is always valid UTF-8, also where a function makes it of bytes
+    UPSERT             is refused with NotSupportedError
 """
 
 from __future__ import annotations
