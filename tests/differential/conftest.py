@@ -13,6 +13,8 @@ from tests.servers import RedisServer
 
 LONG_RUN = os.environ.get("ROME_FUZZ") == "long"
 SEED = int(os.environ.get("ROME_SEED") or random.SystemRandom().randrange(2**32))
+SHRINK = "ROME_SEED" in os.environ
+"""Making a failing program small takes minutes, so it is done when a run is repeated."""
 EXAMPLES = int(os.environ.get("ROME_EXAMPLES") or (1000 if LONG_RUN else 200))
 """Programs for each store."""
 

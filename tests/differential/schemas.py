@@ -6,6 +6,7 @@ is made up afterwards may name a column that is not there, which has to fail ali
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from tests.differential.dice import Dice
@@ -68,7 +69,7 @@ class Table:
     @property
     def refers_to_itself(self) -> bool:
         """Then what the actions of its foreign key do depends on the order in which rows are visited."""
-        return any(f"REFERENCES {self.name}" in constraint for constraint in self.constraints)
+        return any(re.search(rf"REFERENCES {self.name}\b", constraint) for constraint in self.constraints)
 
     @property
     def create(self) -> str:
@@ -92,6 +93,19 @@ class Schema:
     def name(self, prefix: str) -> str:
         self.serial += 1
         return f"{prefix}{self.serial}"
+
+    def rename(self, old: str, new: str) -> None:
+        for table in self.tables:
+            table.constraints = [re.sub(rf"\b{old}\b", new, constraint) for constraint in table.constraints]
+
+    def has_children(self, parent: Table) -> bool:
+        """Whether other tables refer to this one. ROME misses a parent only when a row is written."""
+        return any(
+            re.search(rf"REFERENCES {parent.name}\b", constraint)
+            for table in self.tables
+            if table is not parent
+            for constraint in table.constraints
+        )
 
 
 def make_schema(dice: Dice) -> tuple[Schema, list[str]]:

@@ -149,7 +149,7 @@ class Writes:
     def update(self) -> str:
         dice = self.dice
         table = self.table()
-        columns = dice.some(table.columns, 1, 2)
+        columns = dice.some(table.columns, 1, 1 if table.refers_to_itself else 2)
         one_row = len(table.key) == 1 and (table.refers_to_itself or dice.chance(40))
         mode = dice.choice(["", "", " OR IGNORE", " OR REPLACE"]) if one_row else ""
         if table.refers_to_itself:
@@ -206,6 +206,7 @@ class Writes:
             return f"ALTER TABLE {table.name} RENAME COLUMN {old} TO {column.name}"
         if kind == "rename":
             old, table.name = table.name, self.schema.name("t")
+            self.schema.rename(old, table.name)
             return f"ALTER TABLE {old} RENAME TO {table.name}"
         if kind == "drop column":
             droppable = [c for c in table.columns if c not in table.key and not c.unique and not c.refers_to]
@@ -218,7 +219,7 @@ class Writes:
         if kind == "create":
             self.schema.tables.append(make_table(dice, self.schema))
             return self.schema.tables[-1].create
-        if kind == "drop" and len(self.schema.tables) > 1:
+        if kind == "drop" and len(self.schema.tables) > 1 and not self.schema.has_children(table):
             self.schema.tables.remove(table)
             return f"DROP TABLE {table.name}"
         return make_index(dice, self.schema, table)

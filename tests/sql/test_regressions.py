@@ -242,3 +242,16 @@ def test_an_added_number_is_text_as_it_was_written() -> None:
         "INSERT INTO t (a) VALUES (2)",
         "SELECT b FROM t ORDER BY a",
     )
+
+
+def test_restrict_holds_even_if_the_parent_is_put_back() -> None:
+    for action in ("RESTRICT", "NO ACTION"):
+        agree(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, a)",
+            f"CREATE TABLE u (p INTEGER REFERENCES t (id) ON DELETE {action} ON UPDATE {action})",
+            "INSERT INTO t VALUES (2, 'a'), (3, 'b')",
+            "INSERT INTO u VALUES (2)",
+            "INSERT OR REPLACE INTO t VALUES (2, 'b')",
+            "INSERT OR REPLACE INTO t VALUES (3, 'c')",
+            tables="t u",
+        )

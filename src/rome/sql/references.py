@@ -246,9 +246,12 @@ class References:
     def _act(self, event: _Event) -> None:
         deleted = event.new is None
         action = event.foreign_key.on_delete if deleted else event.foreign_key.on_update
-        if action in ("NO ACTION", "RESTRICT"):
+        if action == "NO ACTION":
             self._refuse(event)
             return
+        if action == "RESTRICT" and next(iter(self._children(event)), None) is not None:
+            # Even if the statement has put the parent's key back meanwhile.
+            raise apsw.ConstraintError(FOREIGN_KEY_VIOLATION)
         for key, row in list(self._children(event)):
             columns = event.foreign_key.columns
             if action == "CASCADE" and event.new is None:
