@@ -210,7 +210,8 @@ def _add_foreign_key(dice: Dice, schema: Schema, table: Table) -> None:
     children = dice.some(own, len(parent.key), len(parent.key))
     for child, target in zip(children, parent.key, strict=True):
         child.refers_to = (parent.name, target.name)
-        if dice.chance(70):
+        # A row may refer to itself, which SQLite only sees where both values are of one type.
+        if parent is table or dice.chance(70):
             child.type, child.affinity, child.collation = target.type, target.affinity, target.collation
             child.tail = ""
     names = ", ".join(column.name for column in children)

@@ -255,3 +255,16 @@ def test_restrict_holds_even_if_the_parent_is_put_back() -> None:
             "INSERT OR REPLACE INTO t VALUES (3, 'c')",
             tables="t u",
         )
+
+
+def test_set_default_to_the_parent_that_goes_is_refused() -> None:
+    agree(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE u (p INTEGER DEFAULT 2 REFERENCES t (id) ON DELETE SET DEFAULT ON UPDATE SET DEFAULT)",
+        "INSERT INTO t VALUES (1), (2), (3)",
+        "INSERT INTO u VALUES (2), (3)",
+        "DELETE FROM t WHERE id = 3",
+        "DELETE FROM t WHERE id = 2",
+        "UPDATE t SET id = 4 WHERE id = 2",
+        tables="t u",
+    )

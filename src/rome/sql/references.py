@@ -263,6 +263,9 @@ class References:
                 self._writer.change_row(event.child, key, row, dict.fromkeys(columns))
             else:
                 defaults = {column: self._writer.default(event.child, column) for column in columns}
+                if all(row[column] == default for column, default in defaults.items()):
+                    # Nothing changes: the child still refers to what is gone.
+                    self._refuse(event)
                 self._writer.change_row(event.child, key, row, defaults)
 
     def _refuse(self, event: _Event) -> None:
