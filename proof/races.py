@@ -1,86 +1,13 @@
-"""What clouds rely on when many do the same at once. Each race counts what was acknowledged, and adds up.
-
-A race prepares its tables, runs `tries` attempts in each worker, and then compares what the workers
-were told with what is in the database. An attempt that lost a race with an error that says "run the
-transaction again" is run again, as oslo.db does, and counted: `retried`.
-"""
+"""What clouds rely on when many do the same at once: each race counts what was acknowledged, and adds up."""
 
 from __future__ import annotations
 
-import random
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from proof import workers
-from rome.dbapi import SERIALIZATION_FAILURE, Connection, IntegrityError, OperationalError, connect
-
-Value = TypeVar("Value")
-Open = Callable[[str], Connection]
-
-RETRIES: Final = 10_000
-
-
-@dataclass(slots=True)
-class Result:
-    """What one worker was told."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    taken: list[Any] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Client:
-    """One worker: its connection, and transactions that are run again when they lose a race."""
-
-    number: int
-    tries: int
-    connection: Connection
-    choice: random.Random
-    result: Result = field(default_factory=Result)
-
-    def transaction(self, body: Callable[[Connection], Value]) -> Value:
-        """Run a transaction until it is committed. `IntegrityError` is the caller's, rolled back."""
-        for _ in range(RETRIES):
-            try:
-                value = body(self.connection)
-                self.connection.commit()
-                self.result.counts["committed"] += 1
-                return value
-            except OperationalError as error:
-                self.connection.rollback()
-                if not str(error).startswith(SERIALIZATION_FAILURE):
-                    raise
-                self.result.counts["retried"] += 1
-            except BaseException:
-                self.connection.rollback()
-                raise
-        raise AssertionError(f"a transaction lost {RETRIES} races in a row")
-
-    def __iter__(self) -> Iterator[int]:
-        """The numbers of the attempts."""
-        for number in range(self.tries):
-            self.result.counts["tries"] += 1
-            yield number
-
-
-class Race(ABC):
-    """A situation: its tables, what each worker does, and what must be true when all are done."""
-
-    schema: tuple[str, ...]
-
-    def prepare(self, connection: Connection, tries: int) -> None:  # noqa: B027 - many need none
-        """Rows to begin with. `tries`: how many attempts all workers will make together."""
-
-    @abstractmethod
-    def work(self, client: Client) -> None: ...
-
-    @abstractmethod
-    def wrong(self, connection: Connection, results: list[Result]) -> list[str]:
-        """What is not as it must be."""
+from proof.racing import Client, Race, Result, differences, sum_differs, total
+from rome.dbapi import Connection, IntegrityError
 
 
 class UniqueNames(Race):
@@ -106,7 +33,7 @@ class UniqueNames(Race):
         tried = max(result.counts["tries"] for result in results)
         told = sorted(pair for result in results for pair in result.taken)
         found = sorted(connection.execute("SELECT name, owner FROM names").fetchall())
-        return _differences(told, found) + ([] if len(found) == tried else [f"{len(found)} of {tried} names"])
+        return differences(told, found) + ([] if len(found) == tried else [f"{len(found)} of {tried} names"])
 
 
 class GeneratedNumbers(Race):
@@ -131,7 +58,7 @@ class GeneratedNumbers(Race):
         twice = [number for number, times in Counter(number for number, _ in told).items() if times > 1]
         kept = sorted(pair for pair in told if pair[1] is not None)
         found = sorted(connection.execute("SELECT id, owner FROM items").fetchall())
-        return _differences(kept, found) + [f"number {number} was given out twice" for number in twice]
+        return differences(kept, found) + [f"number {number} was given out twice" for number in twice]
 
 
 class Counters(Race):
@@ -147,7 +74,7 @@ class Counters(Race):
             client.transaction(lambda c: c.execute("UPDATE counters SET n = n + 1 WHERE id = 1"))
 
     def wrong(self, connection: Connection, results: list[Result]) -> list[str]:
-        return _sum_differs(connection, "SELECT n FROM counters", _total(results, "committed"))
+        return sum_differs(connection, "SELECT n FROM counters", total(results, "committed"))
 
 
 class CompareAndSwap(Race):
@@ -171,7 +98,7 @@ class CompareAndSwap(Race):
             client.result.counts["won" if changed else "refused"] += 1
 
     def wrong(self, connection: Connection, results: list[Result]) -> list[str]:
-        return _sum_differs(connection, "SELECT n FROM swaps", _total(results, "won"))
+        return sum_differs(connection, "SELECT n FROM swaps", total(results, "won"))
 
 
 class AddressPool(Race):
@@ -222,8 +149,8 @@ class AddressPool(Race):
     def wrong(self, connection: Connection, results: list[Result]) -> list[str]:
         told = sorted(pair for result in results for pair in result.taken)
         found = sorted(connection.execute("SELECT address, owner FROM addresses WHERE owner >= 0").fetchall())
-        stolen = _total(results, "stolen")
-        return _differences(told, found) + ([f"{stolen} addresses were stolen"] if stolen else [])
+        stolen = total(results, "stolen")
+        return differences(told, found) + ([f"{stolen} addresses were stolen"] if stolen else [])
 
 
 class InsertIfAbsent(Race):
@@ -248,8 +175,8 @@ class InsertIfAbsent(Race):
         tried = max(result.counts["tries"] for result in results)
         twice = connection.execute("SELECT host FROM services GROUP BY host HAVING count(*) > 1").fetchall()
         wrong = [f"{host} is there twice" for (host,) in twice]
-        wrong += _sum_differs(connection, "SELECT count(*) FROM services", _total(results, "inserted"))
-        return wrong + _sum_differs(connection, "SELECT count(DISTINCT host) FROM services", tried)
+        wrong += sum_differs(connection, "SELECT count(*) FROM services", total(results, "inserted"))
+        return wrong + sum_differs(connection, "SELECT count(DISTINCT host) FROM services", tried)
 
 
 class Quota(Race):
@@ -277,7 +204,89 @@ class Quota(Race):
     def wrong(self, connection: Connection, results: list[Result]) -> list[str]:
         sums = connection.execute("SELECT project, sum(amount) FROM usages GROUP BY project").fetchall()
         wrong = [f"project {project} uses {used}" for project, used in sums if used > self.LIMIT]
-        return wrong + _sum_differs(connection, "SELECT count(*) FROM usages", _total(results, "allowed"))
+        return wrong + sum_differs(connection, "SELECT count(*) FROM usages", total(results, "allowed"))
+
+
+class Upserts(Race):
+    """INSERT … ON CONFLICT DO UPDATE: whoever comes first inserts, all others add, and nobody is refused."""
+
+    schema = ("CREATE TABLE sums (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, n INTEGER NOT NULL)",)
+    SQL = "INSERT INTO sums (name, n) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET n = n + 1"
+
+    def work(self, client: Client) -> None:
+        for number in client:
+            client.transaction(lambda c, n=f"sum {number // 5}": c.execute(self.SQL, (n,)))  # type: ignore[misc]
+
+    def wrong(self, connection: Connection, results: list[Result]) -> list[str]:
+        tried = max(result.counts["tries"] for result in results)
+        wrong = sum_differs(connection, "SELECT count(*) FROM sums", (tried + 4) // 5)
+        return wrong + sum_differs(connection, "SELECT sum(n) FROM sums", total(results, "committed"))
+
+
+class References(Race):
+    """Children come while parents change, come and go: none is without a parent, none with one is refused."""
+
+    schema = (
+        "CREATE TABLE parents (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)",
+        "CREATE TABLE children (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL,"
+        " parent INTEGER NOT NULL REFERENCES parents (id))",
+        "CREATE INDEX children_parent ON children (parent)",
+    )
+    LASTING = 3
+    PASSING = 5
+
+    def prepare(self, connection: Connection, tries: int) -> None:
+        connection.executemany("INSERT INTO parents VALUES (?, 0)", [(n,) for n in range(self.LASTING)])
+
+    def work(self, client: Client) -> None:
+        for number in client:
+            key = client.number * 1_000_000 + number
+            lasting = client.choice.randrange(self.LASTING)
+            passing = self.LASTING + client.choice.randrange(self.PASSING)
+            dice = client.choice.random()
+            if dice < 0.4:
+                client.transaction(partial(self._add, client, key, lasting))
+                client.result.counts["added"] += 1
+            elif dice < 0.6:
+                try:
+                    client.transaction(partial(self._add, client, key, passing))
+                    client.result.counts["added"] += 1
+                except IntegrityError:
+                    client.result.counts["refused"] += 1
+            elif dice < 0.8:
+                client.transaction(
+                    lambda c, p=passing: c.execute("INSERT OR IGNORE INTO parents VALUES (?, 0)", (p,))  # type: ignore[misc]
+                )
+            else:
+                try:
+                    client.transaction(partial(self._empty, client, passing))
+                except IntegrityError:
+                    # At COMMIT: a child has come meanwhile.
+                    client.result.counts["refused"] += 1
+
+    @staticmethod
+    def _add(client: Client, key: int, parent: int, connection: Connection) -> None:
+        connection.execute("UPDATE parents SET n = n + 1 WHERE id = ?", (parent,))
+        connection.execute("INSERT INTO children VALUES (?, ?, ?)", (key, client.number, parent))
+
+    @staticmethod
+    def _empty(client: Client, parent: int, connection: Connection) -> None:
+        """Delete a parent with its children. Others may add to it until the last moment."""
+        connection.execute("DELETE FROM children WHERE parent = ?", (parent,))
+        try:
+            connection.execute("DELETE FROM parents WHERE id = ?", (parent,))
+        except IntegrityError as error:
+            raise AssertionError(f"its children are gone: {error}") from error
+
+    def wrong(self, connection: Connection, results: list[Result]) -> list[str]:
+        orphans = "SELECT count(*) FROM children WHERE parent NOT IN (SELECT id FROM parents)"
+        wrong = sum_differs(connection, orphans, 0)
+        for parent, n, children in connection.execute(
+            "SELECT p.id, p.n, (SELECT count(*) FROM children AS c WHERE c.parent = p.id) FROM parents AS p"
+        ).fetchall():
+            if n != children:
+                wrong.append(f"parent {parent} counts {n} children and has {children}")
+        return wrong
 
 
 class SchemaChanges(Race):
@@ -316,15 +325,15 @@ class SchemaChanges(Race):
 
     def wrong(self, connection: Connection, results: list[Result]) -> list[str]:
         told = sorted(row for result in results for row in result.taken)
-        wrong = _differences(told, sorted(connection.execute("SELECT id, owner, n FROM things").fetchall()))
+        wrong = differences(told, sorted(connection.execute("SELECT id, owner, n FROM things").fetchall()))
         connection.execute("CREATE INDEX IF NOT EXISTS things_last ON things (owner, n)")
         indexed = "SELECT id, owner, n FROM things WHERE owner >= 0 AND n = 1 ORDER BY owner, n"
-        wrong += _differences(told, sorted(connection.execute(indexed).fetchall()))
+        wrong += differences(told, sorted(connection.execute(indexed).fetchall()))
         columns = connection.execute("SELECT name FROM pragma_table_info('things')").fetchall()
         for (column,) in columns:
             if column.startswith("c"):
                 sql = f"SELECT count(*) FROM things WHERE {column} IS NOT 'd{column[1:]}'"
-                wrong += _sum_differs(connection, sql, 0)
+                wrong += sum_differs(connection, sql, 0)
         return wrong
 
 
@@ -336,61 +345,7 @@ RACES: Final[dict[str, type[Race]]] = {
     "address pool": AddressPool,
     "insert if absent": InsertIfAbsent,
     "quota": Quota,
+    "upserts": Upserts,
+    "references": References,
     "schema changes": SchemaChanges,
 }
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a race went."""
-
-    counts: Counter[str]
-    wrong: list[str]
-
-
-def run(url: str, race: Race, *, tries: int, seed: int, clients: int = 8, open: Open = connect) -> Outcome:
-    """Run a race on an empty database: `tries` attempts in each of the workers.
-
-    `open` makes each worker's connection.
-    """
-    connection = open(url)
-    try:
-        for statement in race.schema:
-            connection.execute(statement)
-        race.prepare(connection, tries * clients)
-        connection.commit()
-        results = workers.run(url, clients, partial(_work, url, race, tries, seed, open))
-        counts: Counter[str] = Counter()
-        for result in results:
-            counts.update(result.counts)
-        return Outcome(counts, race.wrong(connection, results))
-    finally:
-        connection.close()
-
-
-def _work(url: str, race: Race, tries: int, seed: int, open: Open, number: int, begin: float) -> Result:
-    connection = open(url)
-    try:
-        client = Client(number, tries, connection, random.Random(f"{seed} {number}"))
-        race.work(client)
-        return client.result
-    finally:
-        connection.close()
-
-
-def _total(results: list[Result], name: str) -> int:
-    return sum(result.counts[name] for result in results)
-
-
-def _differences(told: list[Any], found: list[Any]) -> list[str]:
-    lost, unknown = set(told) - set(found), set(found) - set(told)
-    wrong = [f"{len(lost)} acknowledged but not there, {sorted(lost)[0]} among them"] if lost else []
-    wrong += (
-        [f"{len(unknown)} there but not acknowledged, {sorted(unknown)[0]} among them"] if unknown else []
-    )
-    return wrong or ([] if len(told) == len(found) else [f"{len(told)} acknowledged, {len(found)} there"])
-
-
-def _sum_differs(connection: Connection, sql: str, told: int) -> list[str]:
-    ((found,),) = connection.execute(sql).fetchall()
-    return [] if found == told else [f"{sql}: {found}, acknowledged: {told}"]

@@ -10,6 +10,7 @@ that ranges are read while rows appear in them.
                   … AND n >= ?                                            by an index whose entries move
     claim         a range read, and an append to a list that it did not find
     append        UPDATE lists SET v = v || ?, n = n + 1 WHERE k = ?      and INSERT, if no row was there
+    upsert        INSERT … ON CONFLICT (k) DO UPDATE SET v = v || … RETURNING v      an append and a read
     undo          SAVEPOINT, append, ROLLBACK TO
     insert        INSERT INTO names (name, writer) VALUES (?, ?)          name is UNIQUE
     look up       SELECT writer FROM names WHERE name = ?
@@ -55,6 +56,11 @@ SCHEMA: Final = (
 )
 
 APPEND: Final = "UPDATE lists SET v = v || ?, n = n + 1 WHERE k = ?"
+
+UPSERT: Final = (
+    "INSERT INTO lists (k, v, n) VALUES (?, ?, 1)"
+    " ON CONFLICT (k) DO UPDATE SET v = v || ' ' || excluded.v, n = n + 1 RETURNING v"
+)
 
 LAST: Final = -1
 """The worker number of the last transaction, which reads everything when all others are done."""
@@ -109,8 +115,10 @@ class Worker:
 
     def _operation(self) -> None:
         dice = self.choice.random()
-        if dice < 0.3:
+        if dice < 0.2:
             self._append(self._any_list())
+        elif dice < 0.3:
+            self._upsert(self._any_list())
         elif dice < 0.35:
             self._append_and_undo(self._any_list())
         elif dice < 0.5:
@@ -145,6 +153,11 @@ class Worker:
             self._operations.append(Read(list_object(key), ()))
             self.connection.execute("INSERT INTO lists (k, v, n) VALUES (?, ?, 1)", (key, element))
         self._operations.append(Append(list_object(key), element, was_empty=not changed))
+
+    def _upsert(self, key: int) -> None:
+        element = self._element()
+        ((text,),) = self.connection.execute(UPSERT, (key, element)).fetchall()
+        self._operations += [Append(list_object(key), element), Read(list_object(key), tuple(text.split()))]
 
     def _append_and_undo(self, key: int) -> None:
         """What a savepoint takes back is not written down: the checker knows no element of this name."""

@@ -2,6 +2,7 @@
 
     python3 scripts/environment.py dev              .venv, for tests and checks
     python3 scripts/environment.py glance-2.0       .venv-glance: Glance, its tests' needs, ROME
+    python3 scripts/environment.py openstack        .venv-openstack: all six services, ROME
     python3 scripts/environment.py sqlalchemy-1.4   .venv-sa14: SQLAlchemy's suite, ROME
 
 The numbers are those of SQLAlchemy.
@@ -33,12 +34,39 @@ class Environment(NamedTuple):
 ROME = ["--editable", ".[redis,openstack]"]
 GLANCE = [*ROME, "glance==33.*", "gunicorn", "PyMySQL"]
 GLANCE_TESTS = ["ddt", "fixtures", "testresources", "testscenarios", "testtools"]
+OPENSTACK = [
+    *ROME,
+    "glance==33.*",
+    "nova==34.*",
+    "keystone==30.*",
+    "openstack-placement==16.*",
+    "neutron==29.*",
+    "cinder==29.*",
+    "SQLAlchemy>=2.0,<2.1",
+    "openstacksdk>=4,<5",
+    "gunicorn",
+    "PyMySQL",
+]
+OPENSTACK_TESTS = [
+    *GLANCE_TESTS,
+    "freezegun",
+    "ldappool",
+    "oslotest",
+    "psycopg2-binary",
+    "python-ldap",
+    "requests-mock",
+    "SQLAlchemy-Utils",
+    "stestr",
+    "WebTest",
+    "wsgi-intercept",
+]
 SUITE = ["pytest>=8,<9", "alembic"]
 
 ENVIRONMENTS = {
     "dev": Environment(".venv", ["--editable", ".[redis,openstack,dev]"]),
     "glance-2.0": Environment(".venv-glance", [*GLANCE, *GLANCE_TESTS, "SQLAlchemy>=2.0,<2.1"]),
     "glance-2.1": Environment(".venv-glance21", [*GLANCE, *GLANCE_TESTS, "SQLAlchemy>=2.1,<2.2"]),
+    "openstack": Environment(".venv-openstack", [*OPENSTACK, *OPENSTACK_TESTS]),
     "sqlalchemy-1.4": Environment(".venv-sa14", [*ROME, "SQLAlchemy>=1.4.50,<2.0", *SUITE]),
     "sqlalchemy-2.0": Environment(".venv-sa20", [*ROME, "SQLAlchemy>=2.0,<2.1", *SUITE]),
     "sqlalchemy-2.1": Environment(".venv-sa21", [*ROME, "SQLAlchemy>=2.1,<2.2", *SUITE]),

@@ -44,8 +44,9 @@ class RedisServer:
         appendfsync: str = "always",
         replica_of: RedisServer | None = None,
         settings: Mapping[str, str] | None = None,
+        within: Path | None = None,
     ) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="rome-redis-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="rome-redis-", dir=within))
         self.port = free_port()
         self.password = password
         self.acl = acl

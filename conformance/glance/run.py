@@ -17,35 +17,23 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import queue
 import re
-import select
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "conformance")]
 
+from driver import Outcome, Run, counted, report_worse, started  # noqa: E402
 from services import database_url, redis_server  # noqa: E402
 
 SUITES = {"db": "glance.tests.functional.db", "v2": "glance.tests.functional.v2"}
-TEST_SECONDS = 300
-"""A test that takes longer than this is taken for hung: its worker is ended."""
-
 EXPECTED_FAILURES = 22
 """How many of Glance's tests fail on SQLite as well, where qemu-img and the like are missing."""
 SECOND_TRIES = 8
-SHOWN_PER_REASON = 10
-
-Outcome = dict[str, Any]
 
 
 def main() -> int:
@@ -68,11 +56,11 @@ def main() -> int:
         names = [name for name in tests if name.startswith(SUITES[suite] + ".")]
         chosen = [name for name in names if re.search(arguments.tests, name)]
         expected = sqlite_outcomes(build, workspace, suite, names, chosen, arguments.workers)
-        report_counts(suite, "sqlite", expected)
+        print(f"{SUITES[suite]} on sqlite: {counted(expected)}", flush=True)
         if arguments.store == "sqlite":
             continue
         outcomes = run_suite(suite, arguments.store, workspace, build, chosen, arguments.workers)
-        report_counts(suite, arguments.store, outcomes)
+        print(f"{SUITES[suite]} on {arguments.store}: {counted(outcomes)}", flush=True)
         regressions += report_regressions(suite, arguments.store, expected, outcomes)
     return 1 if regressions else 0
 
@@ -131,98 +119,33 @@ def sqlite_outcomes(
     return {name: known[name] for name in chosen}
 
 
-@dataclass
-class Run:
-    """One pass over a list of tests, shared by the threads that each drive one worker process."""
-
-    store: str
-    suite: str
-    workspace: Path
-    folder: Path
-    redis_port: int | None
-    log: Path
-    waiting: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    databases: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def start_worker(self) -> subprocess.Popen[str]:
-        """A worker process whose functional.db tests have a database of their own."""
-        with self.lock:
-            self.databases += 1
-            name = f"{self.suite}{self.databases}"
-        connection = database_url(self.store, self.folder, name, self.redis_port)
-        if self.store in ("sqlite", "memory"):
-            connection = {"sqlite": "sqlite://", "memory": "rome+memory://"}[self.store]
-        more = ["--redis-port", str(self.redis_port)] if self.redis_port else []
-        with self.log.open("a") as errors:
-            worker = subprocess.Popen(
-                worker_command(self.store, self.folder, *more),
-                cwd=self.workspace,
-                env=environment(connection),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        assert worker.stdout is not None
-        if worker.stdout.readline() != "ready\n":
-            raise SystemExit(f"Glance's tests cannot be run:\n{self.log.read_text()[-3000:]}")
-        return worker
-
-    def drive(self) -> None:
-        """Feed one worker with tests until none is left; replace it when it dies or hangs."""
-        worker = None
-        while True:
-            try:
-                name = self.waiting.get_nowait()
-            except queue.Empty:
-                break
-            worker = worker or self.start_worker()
-            outcome = ask(worker, name)
-            self.outcomes[name] = outcome
-            if outcome["outcome"] == "lost":
-                worker.kill()
-                worker.wait()
-                worker = None
-        if worker is not None:
-            worker.communicate()
-
-
-def ask(worker: subprocess.Popen[str], name: str) -> Outcome:
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        worker.stdin.write(name + "\n")
-        worker.stdin.flush()
-    ready, _, _ = select.select([worker.stdout], [], [], TEST_SECONDS)
-    line = worker.stdout.readline() if ready else ""
-    if line:
-        answer: Outcome = json.loads(line)
-        return answer
-    detail = "its process died" if ready else f"no answer within {TEST_SECONDS} s"
-    return {"test": name, "outcome": "lost", "detail": detail, "seconds": 0.0}
+def start_worker(
+    store: str, workspace: Path, folder: Path, name: str, redis_port: int | None, log: Path
+) -> subprocess.Popen[str]:
+    """A worker process whose functional.db tests have the database `name`."""
+    connection = database_url(store, folder, name, redis_port)
+    if store in ("sqlite", "memory"):
+        connection = {"sqlite": "sqlite://", "memory": "rome+memory://"}[store]
+    more = ["--redis-port", str(redis_port)] if redis_port else []
+    command = worker_command(store, folder, *more)
+    return started(command, workspace, environment(connection), log, "Glance's tests")
 
 
 def run_suite(
     suite: str, store: str, workspace: Path, build: Path, names: list[str], workers: int
 ) -> dict[str, Outcome]:
-    begun = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rome-glance-")))
         port = stack.enter_context(redis_server()) if store == "redis" else None
         log = build / f"{suite}-{store}.log"
         log.unlink(missing_ok=True)
-        run = Run(store, suite, workspace, folder, port, log)
-        for name in names:
-            run.waiting.put(name)
-        with ThreadPoolExecutor(workers) as threads:
-            driving = [threads.submit(run.drive) for _ in range(min(workers, len(names)))]
-            while wait(driving, timeout=0.5).not_done:
-                show_progress(suite, store, run.outcomes, len(names), begun)
-        for drive in driving:
-            drive.result()
-        show_progress(suite, store, run.outcomes, len(names), begun, last=True)
+        databases = count(1)
+
+        def start() -> subprocess.Popen[str]:
+            return start_worker(store, workspace, folder, f"{suite}{next(databases)}", port, log)
+
+        run = Run(f"{suite} on {store}", start)
+        run.run([[name] for name in names], workers)
         retry(run)
     (build / f"{suite}-{store}-last.json").write_text(json.dumps(run.outcomes, indent=1))
     return {name: run.outcomes[name] for name in names}
@@ -234,42 +157,13 @@ def retry(run: Run) -> None:
     Only few can fail for that reason. Where more fail than `SECOND_TRIES` beyond those that fail on
     SQLite too, nothing is tried again: it would hide an error that takes a while to show.
     """
-    failed = [name for name, outcome in run.outcomes.items() if outcome["outcome"] in ("failed", "lost")]
+    failed = run.not_passed()
     if len(failed) > EXPECTED_FAILURES + SECOND_TRIES:
         return
-    for name in failed:
-        run.waiting.put(name)
-    run.drive()
+    run.again(failed)
     for name in failed:
         if run.outcomes[name]["outcome"] == "passed":
             print(f"  passed at the second try, alone: {name}")
-
-
-shown = 0.0
-
-
-def show_progress(
-    suite: str, store: str, outcomes: dict[str, Outcome], total: int, begun: float, last: bool = False
-) -> None:
-    """On a terminal a line that is rewritten; in a log a line every 15 seconds."""
-    global shown
-    now = time.monotonic()
-    terminal = sys.stdout.isatty()
-    if not last and not terminal and now - shown < 15:
-        return
-    shown = now
-    failed = sum(outcome["outcome"] in ("failed", "lost") for outcome in list(outcomes.values()))
-    text = f"{suite} on {store}: {len(outcomes)} of {total} run, {failed} not passed [{now - begun:.0f} s]"
-    print(f"\r\x1b[K{text}" if terminal else text, end="\n" if last or not terminal else "", flush=True)
-
-
-def report_counts(suite: str, store: str, outcomes: dict[str, Outcome]) -> None:
-    counts = Counter(outcome["outcome"] for outcome in outcomes.values())
-    seconds = sum(outcome["seconds"] for outcome in outcomes.values())
-    parts = ", ".join(
-        f"{counts[kind]} {kind}" for kind in ("passed", "skipped", "failed", "lost") if counts[kind]
-    )
-    print(f"{SUITES[suite]} on {store}: {len(outcomes)} run, {parts} ({seconds:.0f} s in tests)", flush=True)
 
 
 def report_regressions(
@@ -282,16 +176,7 @@ def report_regressions(
         if expected[name]["outcome"] == "passed" and outcome["outcome"] != "passed"
     ]
     print(f"{SUITES[suite]}: {len(worse)} tests pass on sqlite but not on {store}", flush=True)
-    by_reason: dict[str, list[str]] = {}
-    for name in worse:
-        lines = [line for line in outcomes[name]["detail"].splitlines() if line.strip()]
-        by_reason.setdefault(lines[-1][:300] if lines else outcomes[name]["outcome"], []).append(name)
-    for reason, names in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
-        print(f"  {len(names)} × {reason}")
-        for name in names[:SHOWN_PER_REASON]:
-            print(f"      {name}")
-        if len(names) > SHOWN_PER_REASON:
-            print(f"      and {len(names) - SHOWN_PER_REASON} more")
+    report_worse(worse, outcomes)
     if worse:
         print(f"  whole texts: build/conformance-glance/{versions()}/{suite}-{store}-last.json")
     return len(worse)

@@ -19,15 +19,15 @@ import argparse
 import json
 import os
 import sys
-import time
 import unittest
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "scripts"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "conformance")]
 
-from services import database_url
+from one_test import flatten, run_test  # noqa: E402
+from services import database_url  # noqa: E402
 
 
 def main() -> None:
@@ -54,18 +54,11 @@ def main() -> None:
     wanted = "sqlite" if arguments.store == "sqlite" else "rome"
     for line in sys.stdin:
         connected.clear()
-        result = run(line.strip())
+        name = line.strip()
+        result = run_test(name, unittest.TestLoader().loadTestsFromName(name))
         if connected - {wanted}:
             result.update(outcome="failed", detail=f"it connected to {', '.join(sorted(connected))}")
         print(json.dumps(result), file=answers)
-
-
-def flatten(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
-    for item in suite:
-        if isinstance(item, unittest.TestSuite):
-            yield from flatten(item)
-        else:
-            yield item
 
 
 def redirect(store: str, folder: Path, redis_port: int | None) -> None:
@@ -119,21 +112,6 @@ def record_connections() -> set[str]:
 
     event.listen(Engine, "engine_connect", record)
     return kinds
-
-
-def run(name: str) -> dict[str, Any]:
-    """Run one test and say how it ended."""
-    begun = time.monotonic()
-    result = unittest.TestResult()
-    unittest.TestLoader().loadTestsFromName(name).run(result)
-    outcome, detail = "passed", ""
-    if result.errors or result.failures:
-        outcome, detail = "failed", (result.errors + result.failures)[0][1]
-    elif result.unexpectedSuccesses:
-        outcome, detail = "failed", "unexpected success"
-    elif result.skipped:
-        outcome, detail = "skipped", result.skipped[0][1]
-    return {"test": name, "outcome": outcome, "detail": detail, "seconds": time.monotonic() - begun}
 
 
 if __name__ == "__main__":

@@ -14,14 +14,17 @@ Everything else is SQLAlchemy. The errors below PEP 249 are in `rome.errors`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Query, Session
 
-from rome.errors import RomeError
-from rome.sql.shared import Counters, shared_of
+from rome.errors import ConfigurationError, LockError, LockLost, LockNotHeld, LockTimeout, RomeError
+from rome.locks.lock import DEFAULT_TTL, Lock
+from rome.sql.counters import Counters
+from rome.sql.shared import shared_of
 from rome.stores import Store
 
 __version__ = "0.1.0"
@@ -34,6 +37,27 @@ def create_engine(url: Any, **options: Any) -> Engine:
     return sqlalchemy.create_engine(url, **options)
 
 
+def lock(
+    engine: Engine,
+    name: str,
+    ttl: float = DEFAULT_TTL,
+    *,
+    blocking: bool = True,
+    timeout: float | None = None,
+    on_loss: Callable[[Lock], Any] | None = None,
+) -> Lock:
+    """A lock that all programs on the engine's database share; held by `with`, or by `acquire`.
+
+    It is a lease of `ttl` seconds on the store's clock, renewed in the background until it is released,
+    so that `ttl` is how long others wait for a holder that died. `timeout` (seconds; None: for ever) bounds
+    the waiting, after which `with` raises `LockTimeout`; with `blocking=False` there is none. `on_loss` is
+    called, in the thread that renews, with a lock that was lost. Raises `ConfigurationError`.
+    """
+    if not hasattr(type(getattr(engine, "dialect", None)), "store"):
+        raise ConfigurationError(f"a lock needs an engine with a rome+… URL, not {engine!r}")
+    return Lock(lambda: store_of(engine), name, ttl, blocking=blocking, timeout=timeout, on_loss=on_loss)
+
+
 def store_of(engine: Engine) -> Store:
     """The store of an engine: its health, its counter of round trips."""
     dialect: Any = engine.dialect
@@ -42,18 +66,27 @@ def store_of(engine: Engine) -> Store:
 
 
 def counters_of(engine: Engine) -> Counters:
-    """What became of this process's transactions on an engine's store: commits, conflicts, replays."""
-    return shared_of(store_of(engine), 1).counters
+    """What became of this process's transactions on an engine's store: commits, conflicts, replays.
+
+    `rome status` shows the sums over all processes.
+    """
+    return shared_of(store_of(engine), 1).tally.counters
 
 
 __all__ = [
     "Counters",
     "Engine",
+    "Lock",
+    "LockError",
+    "LockLost",
+    "LockNotHeld",
+    "LockTimeout",
     "Query",
     "RomeError",
     "Session",
     "Store",
     "counters_of",
     "create_engine",
+    "lock",
     "store_of",
 ]

@@ -38,6 +38,7 @@ from rome.tools.findings import EXAMPLES, Finding
 from rome.tools.opening import enforces_foreign_keys, opened, parsed
 
 NOT_CHECKED = 2
+_WIDEST = 10_000
 
 
 def _parsed(context: click.Context, parameter: click.Parameter, value: str) -> StoreURL:
@@ -135,7 +136,8 @@ def _fail(answer: dict[str, Any], reason: str, as_json: bool) -> None:
 
 
 def _out() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    # As wide as the longest name: what is cut cannot be looked for elsewhere.
+    return Console(highlight=False, soft_wrap=True, width=_WIDEST)
 
 
 def _show_status(found: Status) -> None:
@@ -156,11 +158,17 @@ def _show_status(found: Status) -> None:
             Text("catalog format"),
             Text(f"{found.catalog_format} (this ROME reads up to {found.readable_format})"),
         )
+    for name, number in found.counters.items():
+        facts.add_row(Text(name), Text(f"{number:,}"))
     out.print(facts)
+    if found.counters:
+        out.print(Text("counters are sums over all processes, some seconds late", "dim"))
     if found.tables:
         out.print(_table_of_tables(found))
     elif found.readable:
         out.print("no tables")
+    if found.locks:
+        out.print(_table_of_locks(found))
 
 
 def _table_of_tables(found: Status) -> Table:
@@ -170,6 +178,16 @@ def _table_of_tables(found: Status) -> Table:
     for table in found.tables:
         size = f"{'' if table.exact else '~'}{table.bytes:,}"
         shown.add_row(Text(table.name), f"{table.rows:,}", size, str(table.indexes))
+    return shown
+
+
+def _table_of_locks(found: Status) -> Table:
+    shown = Table("lock", "owner", box=None, padding=(0, 2, 0, 0))
+    for title in ("fencing", "seconds left", "waiting"):
+        shown.add_column(title, justify="right")
+    for lock in found.locks:
+        numbers = (str(lock.fencing), f"{lock.remaining:.1f}", f"{lock.waiting:,}")
+        shown.add_row(Text(lock.name), Text(lock.owner), *numbers)
     return shown
 
 

@@ -8,9 +8,14 @@ them, in one place, into the PEP 249 errors that programs catch. The tree:
     ├── Conflict                another transaction changed what this one read
     ├── LimitExceeded           a key or value is larger than the store takes
     ├── FormatError             the database was written by a newer ROME, or is damaged
+    ├── LockError               a lock cannot be used like this
+    │   ├── LockLost            its lease ended while it was held
+    │   ├── LockNotHeld         it is not held here
+    │   └── LockTimeout         it was not to be had in time
     └── StoreError              the store could not do what was asked
         ├── StoreUnavailable    not reachable, or gone in the middle of a call
         │   └── StoreTimeout    no answer within the time-out
+        ├── StoreBusy           others kept this one from writing for too long
         ├── AuthenticationFailed  wrong user or password, or the user may not do this
         ├── StoreFull           out of memory or disk
         ├── StoreReadOnly       a replica, or a directory that cannot be written
@@ -50,6 +55,22 @@ class FormatError(RomeError):
     """Stored bytes cannot be understood: damaged, or written by a newer ROME."""
 
 
+class LockError(RomeError):
+    """A lock cannot be used like this: it is held already, say, or of another database."""
+
+
+class LockLost(LockError):
+    """The lease of a lock ended while it was held: what was done since is not protected by it."""
+
+
+class LockNotHeld(LockError):
+    """The lock is not held: not yet, not any more, or by the process that this one was forked from."""
+
+
+class LockTimeout(LockError):
+    """Others held the lock for all the time that was given."""
+
+
 class StoreError(RomeError):
     """The store could not do what was asked."""
 
@@ -64,6 +85,10 @@ class StoreTimeout(StoreUnavailable):
 
 class AuthenticationFailed(StoreError):
     """The store refused the user or the password, or the user lacks a permission."""
+
+
+class StoreBusy(StoreError):
+    """Others kept this one from writing for all the time that was given; nothing was written."""
 
 
 class StoreFull(StoreError):

@@ -34,6 +34,8 @@ from tests.differential.conftest import COUNTS, EXAMPLES, SEED, SHRINK
 from tests.differential.programs import Program, programs
 from tests.differential.running import Reference, check_indexes
 
+KINDS = ("memory", "lmdb", "redis")
+
 _serial = count()
 
 
@@ -67,9 +69,9 @@ def run(program: Program, url: str) -> None:
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("kind", ["memory", "lmdb", "redis"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_random_programs_give_what_sqlite_gives(kind: str, request: pytest.FixtureRequest) -> None:
-    @seed(SEED)
+    @seed(SEED + KINDS.index(kind))
     @settings(
         max_examples=EXAMPLES,
         deadline=None,

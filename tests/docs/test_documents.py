@@ -24,6 +24,7 @@ import rome.dialect.base
 import rome.errors
 from rome.dbapi import connect, translate
 from rome.stores import url as stores
+from rome.stores.leases import Wanted
 from tests.openstack.test_round_trips import LIMITS
 from tests.servers import RedisServer
 
@@ -194,6 +195,12 @@ def test_a_user_with_the_permissions_that_are_listed_can_work() -> None:
         found = connection.execute("SELECT n FROM t WHERE n >= 0 ORDER BY n DESC").fetchall()
         connection.rollback()
         assert found == [(4,), (3,), (0,)]
+        leases = connection.store.leases
+        for owner in ("first", "second"):
+            leases.request(Wanted("lock", owner, seconds=30, queue=True))
+        assert leases.renew([("lock", "first", 30)]) == [True]
+        assert [held.waiting for held in leases.held()] == [1]
+        assert leases.release("lock", "first")
         connection.store.wipe()
         connection.close()
 

@@ -11,6 +11,7 @@ from rome.dbapi import Connection
 from rome.dbapi.replay import ReplayLimits
 from rome.errors import Conflict
 from rome.stores import Snapshot, Store, Writes, open_store
+from rome.stores.leases import Leases
 
 
 class Broken(Store):
@@ -27,6 +28,10 @@ class Broken(Store):
 
     def commit(self, snapshot: Snapshot | None, writes: Writes) -> int:
         return self._store.commit(snapshot, writes)
+
+    @property
+    def leases(self) -> Leases:
+        return self._store.leases
 
     def allocate(self, counter: bytes, count: int = 1) -> int:
         return self._store.allocate(counter, count)

@@ -1,4 +1,4 @@
-"""Races that clouds depend on, sampled: 4 clients with 15 attempts each, unless the environment says more."""
+"""Races that clouds depend on, sampled: 8 clients with 25 attempts each, unless the environment says more."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from functools import partial
 
 import pytest
 
-from proof import races
+from proof import races, racing
 from proof.run import told
 from tests.proof import broken
 
 # The workers are forked beside pytest's own threads; Python 3.12 and later warn of it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
-CLIENTS = int(os.environ.get("ROME_RACE_CLIENTS", "4"))
-TRIES = int(os.environ.get("ROME_RACE_TRIES", "15"))
+CLIENTS = int(os.environ.get("ROME_RACE_CLIENTS", "8"))
+TRIES = int(os.environ.get("ROME_RACE_TRIES", "25"))
 BROKEN_RUNS = 10
 NOT_BY_VALIDATION = {"generated numbers", "schema changes"}
 
@@ -25,7 +25,7 @@ NOT_BY_VALIDATION = {"generated numbers", "schema changes"}
 @pytest.mark.parametrize("name", races.RACES)
 def test_a_race_has_no_wrong_outcome(name: str, new_url: Callable[[], str]) -> None:
     seed = random.randrange(10**9)
-    outcome = races.run(new_url(), races.RACES[name](), tries=TRIES, seed=seed, clients=CLIENTS)
+    outcome = racing.run(new_url(), races.RACES[name](), tries=TRIES, seed=seed, clients=CLIENTS)
     print(f"seed {seed}; {told(name, outcome)}")
     assert outcome.counts["tries"] == CLIENTS * TRIES
     assert outcome.wrong == [], f"seed {seed}"
@@ -35,7 +35,7 @@ def test_a_race_has_no_wrong_outcome(name: str, new_url: Callable[[], str]) -> N
 def test_a_race_finds_a_store_that_validates_nothing(name: str, new_url: Callable[[], str]) -> None:
     connect = partial(broken.connect, broken.ValidatesNothing)
     for seed in range(BROKEN_RUNS):
-        outcome = races.run(new_url(), races.RACES[name](), tries=40, seed=seed, clients=4, open=connect)
+        outcome = racing.run(new_url(), races.RACES[name](), tries=40, seed=seed, clients=4, open=connect)
         if outcome.wrong:
             return
     pytest.fail("nothing was found")

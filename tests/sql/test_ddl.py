@@ -12,7 +12,15 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy.engine import Engine
 
-from rome.dbapi import Connection, Error, IntegrityError, NotSupportedError, OperationalError, connect
+from rome.dbapi import (
+    Connection,
+    DataError,
+    Error,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    connect,
+)
 from tests.sql.beside import Beside
 
 Connect = Callable[..., Connection]
@@ -479,3 +487,15 @@ def test_a_schema_cannot_depend_on_a_function_that_only_one_program_has(connect:
     assert other.execute("SELECT a FROM t").fetchall() == [(1,)]
     with pytest.raises(IntegrityError):
         other.execute("INSERT INTO t VALUES ('x')")
+
+
+def test_an_index_of_too_many_columns_is_refused_when_it_is_made(connect: Callable[..., Any]) -> None:
+    connection = connect()
+    names = [f"c{n}" for n in range(16)]
+    connection.execute(f"CREATE TABLE wide (id INTEGER PRIMARY KEY, {', '.join(names)})")
+    connection.execute(f"CREATE INDEX fits ON wide ({', '.join(names[:15])})")
+    with pytest.raises(DataError, match="at most 16 columns"):
+        connection.execute(f"CREATE INDEX too_wide ON wide ({', '.join(names)})")
+    connection.execute("INSERT INTO wide (c0) VALUES (1)")
+    connection.commit()
+    assert connection.execute("SELECT count(*) FROM wide").fetchall() == [(1,)]

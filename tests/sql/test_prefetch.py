@@ -332,7 +332,7 @@ def test_a_large_table_is_not_read_on_a_guess(pair: Pair) -> None:
     session = pair.remote._processor.session  # type: ignore[union-attr]
     sql = "SELECT id FROM images WHERE id = 'image-001' UNION ALL SELECT text FROM notes"
     assert pair.round_trips(sql) == 1
-    notes = pair.remote._processor.schema.virtual("notes").table  # type: ignore[union-attr]
+    notes = pair.remote._processor.schema.installation.virtual("notes").table  # type: ignore[union-attr]
     session.counts[notes.count_key] = 100_000
     assert pair.round_trips(sql) == 2
 

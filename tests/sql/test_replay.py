@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ import rome
 import rome.dbapi
 from rome.dbapi import Connection, OperationalError
 from rome.dbapi.replay import MAX_STEPS, ReplayLimits
+from rome.tools import check
 
 Connect = Callable[..., Connection]
 
@@ -90,6 +92,222 @@ def test_a_random_number_that_was_seen_is_not_repeated_wrongly(pair: tuple[Conne
     second.commit()
     with pytest.raises(OperationalError, match="serialization failure"):
         first.commit()
+
+
+def lose_a_race(first: Connection, second: Connection) -> None:
+    """What the first transaction has read of row 1, unseen by its program, is changed by the second."""
+    increment(first)
+    increment(second)
+    second.commit()
+
+
+def fails(connection: Connection) -> None:
+    with pytest.raises(OperationalError, match="serialization failure"):
+        connection.commit()
+    connection.rollback()
+
+
+CLOCK = "CAST(strftime('%f') * 1000 AS INTEGER)"
+"""The milliseconds of a clock that goes on between two runs."""
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        f"SELECT {CLOCK}",
+        "SELECT julianday('now')",
+        "SELECT id FROM t WHERE random() IS NOT NULL ORDER BY random() % 2, randomblob(8)",
+        f"INSERT INTO t (n) VALUES ({CLOCK}) RETURNING n",
+        "UPDATE t SET n = random() WHERE id = 1 RETURNING n",
+    ],
+)
+def test_a_clock_or_a_random_number_that_was_seen_is_not_repeated_wrongly(
+    pair: tuple[Connection, Connection], seen: str
+) -> None:
+    first, second = pair
+    second.executemany("INSERT INTO t (n) VALUES (?)", [(number,) for number in range(50)])
+    second.commit()
+    first.execute(seen).fetchall()
+    lose_a_race(first, second)
+    time.sleep(0.002)
+    fails(first)
+
+
+def test_a_clock_and_a_random_number_that_nobody_has_seen_are_those_of_the_last_run(
+    pair: tuple[Connection, Connection],
+) -> None:
+    first, second = pair
+    first.execute("CREATE TABLE s (id INTEGER PRIMARY KEY, at DEFAULT (julianday('now')), r)")
+    first.commit()
+    first.execute("INSERT INTO s (r) VALUES (random())")
+    lose_a_race(first, second)
+    before = second.execute("SELECT julianday('now')").fetchone()
+    second.rollback()
+    first.commit()
+    ((at, number),) = first.execute("SELECT at, r FROM s").fetchall()
+    assert before is not None
+    assert at >= before[0]
+    assert isinstance(number, int)
+
+
+def test_what_was_written_by_a_clock_and_then_seen_is_not_contradicted(
+    pair: tuple[Connection, Connection],
+) -> None:
+    first, second = pair
+    first.execute("UPDATE t SET u = julianday('now') WHERE id = 1")
+    first.execute("SELECT u FROM t WHERE id = 1").fetchall()
+    second.execute("UPDATE t SET n = 100 WHERE id = 1")
+    second.commit()
+    time.sleep(0.002)
+    fails(first)
+
+
+@pytest.mark.parametrize("table", ["k (id INTEGER PRIMARY KEY AUTOINCREMENT, n)", "k (n)"])
+def test_executemany_is_run_again_with_its_numbers(pair: tuple[Connection, Connection], table: str) -> None:
+    first, second = pair
+    first.execute(f"CREATE TABLE {table}")
+    first.commit()
+    first.executemany("INSERT INTO k (n) VALUES (?)", [(number,) for number in range(40)])
+    seen = first.execute("SELECT rowid, n FROM k ORDER BY n").fetchall()
+    second.executemany("INSERT INTO k (n) VALUES (?)", [(number,) for number in range(100, 110)])
+    second.rollback()
+    lose_a_race(first, second)
+    first.commit()
+    assert first.execute("SELECT rowid, n FROM k ORDER BY n").fetchall() == seen
+
+
+def test_what_returning_gave_is_what_is_there(pair: tuple[Connection, Connection]) -> None:
+    first, second = pair
+    seen = first.execute("INSERT INTO t (n, u) VALUES (7, 'seven'), (8, 'eight') RETURNING id, n").fetchall()
+    lose_a_race(first, second)
+    first.commit()
+    assert first.execute("SELECT id, n FROM t WHERE id <> 1 ORDER BY n").fetchall() == seen
+
+
+def test_parameters_are_those_of_the_first_run(pair: tuple[Connection, Connection]) -> None:
+    first, second = pair
+    values, named, blob = [10], {"n": 20}, bytearray(b"thirty")
+    many = [[40], [50]]
+    first.execute("INSERT INTO t (n) VALUES (?)", values)
+    first.execute("INSERT INTO t (n) VALUES (:n)", named)
+    first.execute("INSERT INTO t (n, u) VALUES (30, ?)", (blob,))
+    first.executemany("INSERT INTO t (n) VALUES (?)", many)
+    values[0], named["n"], many[1][0] = -1, -2, -3
+    blob[:] = b"broken"
+    lose_a_race(first, second)
+    first.commit()
+    found = first.execute("SELECT n, u FROM t WHERE id <> 1 ORDER BY n").fetchall()
+    assert found == [(10, None), (20, None), (30, b"thirty"), (40, None), (50, None)]
+
+
+def test_an_object_that_an_adapter_makes_a_value_of_is_taken_as_it_was(
+    pair: tuple[Connection, Connection],
+) -> None:
+    class Names(list[str]):
+        def __conform__(self, protocol: object) -> str:
+            return ",".join(self)
+
+    first, second = pair
+    names = Names(["a"])
+    first.execute("INSERT INTO t (n, u) VALUES (5, ?)", (names,))
+    names.append("b")
+    lose_a_race(first, second)
+    first.commit()
+    assert first.execute("SELECT u FROM t WHERE n = 5").fetchall() == [("a",)]
+
+
+def test_ddl_is_part_of_the_replay(pair: tuple[Connection, Connection]) -> None:
+    first, second = pair
+    first.execute("CREATE TABLE made (id INTEGER PRIMARY KEY, n)")
+    first.execute("INSERT INTO made (n) SELECT n FROM t")
+    first.execute("ALTER TABLE t ADD COLUMN later DEFAULT 'x'")
+    first.execute("CREATE INDEX t_later ON t (later, n)")
+    lose_a_race(first, second)
+    first.commit()
+    assert second.execute("SELECT n FROM made").fetchall() == [(2,)]
+    assert second.execute("SELECT n FROM t WHERE later = 'x' AND n = 3").fetchall() == [(3,)]
+    assert check(second.store).sound
+
+
+def test_temporary_tables_are_part_of_the_replay(pair: tuple[Connection, Connection]) -> None:
+    first, second = pair
+    first.execute("CREATE TEMP TABLE before (n)")
+    first.execute("INSERT INTO before VALUES (1)")
+    first.commit()
+    first.execute("UPDATE before SET n = n + 1")
+    first.execute("CREATE TEMP TABLE within (n)")
+    first.execute("INSERT INTO within VALUES (7)")
+    lose_a_race(first, second)
+    first.commit()
+    assert first.execute("SELECT before.n, within.n FROM before, within").fetchall() == [(2, 7)]
+
+
+def test_nested_savepoints_are_part_of_the_replay(pair: tuple[Connection, Connection]) -> None:
+    first, second = pair
+    for sql in (
+        "INSERT INTO t (n) VALUES (10)",
+        "SAVEPOINT outer",
+        "INSERT INTO t (n) VALUES (20)",
+        "SAVEPOINT inner",
+        "INSERT INTO t (n) VALUES (30)",
+        "ROLLBACK TO inner",
+        "INSERT INTO t (n) VALUES (40)",
+        "RELEASE outer",
+    ):
+        first.execute(sql)
+    with pytest.raises(OperationalError, match="no such savepoint"):
+        first.execute("RELEASE outer")
+    lose_a_race(first, second)
+    first.commit()
+    assert first.execute("SELECT n FROM t ORDER BY n").fetchall() == [(3,), (10,), (20,), (40,)]
+
+
+def test_pragmas_that_ask_are_part_of_the_replay(pair: tuple[Connection, Connection]) -> None:
+    first, second = pair
+    assert first.execute("PRAGMA foreign_keys").fetchall() == [(1,)]
+    assert len(first.execute("PRAGMA table_info(t)").fetchall()) == 3
+    lose_a_race(first, second)
+    first.commit()
+    first.execute("PRAGMA table_info(t)").fetchall()
+    increment(first)
+    second.execute("ALTER TABLE t ADD COLUMN later TEXT")
+    second.commit()
+    fails(first)
+
+
+def test_a_statement_whose_meaning_was_changed_since_is_not_run_again(
+    pair: tuple[Connection, Connection],
+) -> None:
+    first, second = pair
+    first.execute("INSERT INTO t (n) SELECT 5 FROM t WHERE u LIKE 'ONE'")
+    first.execute("PRAGMA case_sensitive_like = ON")
+    lose_a_race(first, second)
+    fails(first)
+    first.create_function("twice", 1, lambda number: 2 * number)
+    first.execute("INSERT INTO t (n) VALUES (twice(4))")
+    first.create_function("twice", 1, lambda number: 3 * number)
+    lose_a_race(first, second)
+    fails(first)
+    first.execute("INSERT INTO t (n) VALUES (twice(4))")
+    lose_a_race(first, second)
+    first.commit()
+    assert first.execute("SELECT n FROM t WHERE id <> 1").fetchall() == [(12,)]
+
+
+def test_what_was_read_by_iterdump_is_not_contradicted(pair: tuple[Connection, Connection]) -> None:
+    first, second = pair
+    assert any("'one'" in line for line in first.iterdump())
+    first.execute("INSERT INTO t (n) VALUES (5)")
+    increment(second)
+    second.commit()
+    fails(first)
+
+
+def test_iterdump_sees_the_newest_schema(pair: tuple[Connection, Connection]) -> None:
+    first, second = pair
+    second.execute("ALTER TABLE t ADD COLUMN later DEFAULT 'x'")
+    second.commit()
+    assert any("later" in line for line in first.iterdump())
 
 
 def test_savepoints_and_errors_are_part_of_the_replay(pair: tuple[Connection, Connection]) -> None:

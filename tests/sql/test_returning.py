@@ -10,7 +10,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import rome
-from rome.dbapi import Connection, IntegrityError
+from rome.dbapi import Connection, IntegrityError, OperationalError
 from tests.sql.beside import Beside
 
 
@@ -118,3 +118,24 @@ def test_inserts_of_the_orm_with_sorted_returning(engine: Engine, open_engine: C
         before = rome.store_of(engine).round_trips
         session.commit()
         assert rome.store_of(engine).round_trips == before + 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t (v) VALUES (1), (2) RETURNING count(*)",
+        "INSERT INTO t (v) VALUES (1) RETURNING id, max(v)",
+        "UPDATE t SET v = 1 RETURNING group_concat(v)",
+        "DELETE FROM t RETURNING sum(v)",
+        "INSERT INTO t (v) VALUES (1) RETURNING row_number() OVER ()",
+    ],
+)
+def test_returning_does_not_aggregate(connect: Callable[..., Connection], statement: str) -> None:
+    connection = connect()
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER)")
+    connection.execute("INSERT INTO t (v) VALUES (7)")
+    with pytest.raises(OperationalError, match=r"misuse of (aggregate|window) function"):
+        connection.execute(statement)
+    assert connection.execute("SELECT v FROM t").fetchall() == [(7,)]
+    largest = connection.execute("INSERT INTO t (v) VALUES (?) RETURNING max(v, ?)", (3, 5))
+    assert largest.fetchall() == [(5,)]

@@ -233,3 +233,55 @@ def test_regexp(connection: Connection) -> None:
     connection.execute("CREATE TABLE t (a TEXT)")
     connection.execute("INSERT INTO t VALUES ('abc'), ('xyz'), (NULL)")
     assert connection.execute("SELECT a FROM t WHERE a REGEXP '^a.c$'").fetchall() == [("abc",)]
+
+
+def test_who_comes_while_a_connection_is_in_use_is_refused(connect: Connect) -> None:
+    connection = connect()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold() -> int:
+        inside.set()
+        go_on.wait(60)
+        return 7
+
+    connection.create_function("hold", 0, hold)
+    found: list[Any] = []
+    holder = threading.Thread(target=lambda: found.append(connection.execute("SELECT hold()").fetchall()))
+    holder.start()
+    assert inside.wait(60)
+    for attempt in (connection.commit, connection.rollback, connection.close):
+        with pytest.raises(rome.dbapi.ProgrammingError, match="in use"):
+            attempt()
+    with pytest.raises(rome.dbapi.ProgrammingError, match="in use"):
+        connection.execute("SELECT 1")
+    go_on.set()
+    holder.join(60)
+    assert found == [[(7,)]]
+    assert connection.execute("SELECT 2").fetchall() == [(2,)]
+
+
+def test_a_function_called_from_sql_cannot_use_its_connection(connect: Connect) -> None:
+    connection = connect()
+    connection.create_function("again", 0, lambda: connection.execute("SELECT 1").fetchone()[0])
+    with pytest.raises(OperationalError):
+        connection.execute("SELECT again()")
+    assert connection.execute("SELECT 2").fetchall() == [(2,)]
+
+
+# Wiping
+
+
+@pytest.mark.parametrize("by_another", [False, True])
+def test_numbers_begin_anew_in_a_database_that_was_wiped(
+    engine: Engine, open_engine: Callable[..., Engine], by_another: bool
+) -> None:
+    other = open_engine()
+    with other.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    for _ in range(2):
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, a)")
+        for number in range(1, 41):
+            with engine.begin() as connection:
+                assert connection.exec_driver_sql("INSERT INTO t (a) VALUES (0)").lastrowid == number
+        rome.store_of(other if by_another else engine).wipe()

@@ -324,6 +324,42 @@ def test_a_conflict_is_a_deadlock_to_oslo_db(oslo_engine: Engine) -> None:
             conflicting(first, second)
 
 
+def racing(first: Any, second: Any, one_does: str, two_does: str) -> None:
+    """Two transactions of which only COMMIT can tell that they do not go together."""
+    one, two = first.begin(), second.begin()
+    second.execute(sa.text(two_does))
+    first.execute(sa.text(one_does))
+    one.commit()
+    two.commit()
+
+
+def test_a_duplicate_that_only_commit_sees_is_also_a_deadlock_to_oslo_db(oslo_engine: Engine) -> None:
+    insert = "INSERT INTO child (tag) VALUES ('a')"
+    with oslo_engine.connect() as first, oslo_engine.connect() as second:
+        with pytest.raises(oslo_exception.DBDuplicateEntry) as raised:
+            racing(first, second, insert, insert)
+    assert isinstance(raised.value, oslo_exception.DBDeadlock)
+    assert raised.value.columns == ["tag"]
+
+
+def test_a_reference_that_only_commit_sees_broken_is_also_a_deadlock_to_oslo_db(oslo_engine: Engine) -> None:
+    with oslo_engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO parent (id) VALUES (1)"))
+    with oslo_engine.connect() as first, oslo_engine.connect() as second:
+        with pytest.raises(oslo_exception.DBReferenceError) as raised:
+            racing(first, second, "DELETE FROM parent", "INSERT INTO child (parent_id) VALUES (1)")
+    assert isinstance(raised.value, oslo_exception.DBDeadlock)
+
+
+def test_a_duplicate_that_the_statement_sees_is_no_deadlock_to_oslo_db(oslo_engine: Engine) -> None:
+    insert = sa.text("INSERT INTO child (tag) VALUES ('a')")
+    with oslo_engine.connect() as connection, connection.begin():
+        connection.execute(insert)
+        with pytest.raises(oslo_exception.DBDuplicateEntry) as raised:
+            connection.execute(insert)
+    assert not isinstance(raised.value, oslo_exception.DBDeadlock)
+
+
 def test_a_transaction_that_lost_a_conflict_can_be_run_again(engine: Engine, database: Connection) -> None:
     with engine.connect() as first, engine.connect() as second:
         with pytest.raises(sa.exc.OperationalError):

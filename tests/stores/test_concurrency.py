@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import pytest
 
 from rome.errors import Conflict
 from rome.stores import Range, Read, Scan, Store, Writes, open_store
+from tests.threads import in_threads
 
 # These tests fork beside threads on purpose; Python 3.12 and later warn of it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -82,24 +82,6 @@ def check_books(store: Store) -> None:
     snapshot = store.snapshot()
     assert snapshot.read(Read(counters=[b"moves"])).counters[b"moves"] > 10
     snapshot.close()
-
-
-def in_threads(count: int, task: Callable[[int], object]) -> None:
-    failures: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            task(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 def in_processes(count: int, task: Callable[[int], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from rome.errors import ConfigurationError, Conflict, FormatError, RomeError, StoreFull, StoreReadOnly
 from rome.stores import Range, Read, Scan, Store, Writes, open_store
-from rome.stores.lmdb_environment import MAX_READERS
+from rome.stores.lmdb_environment import CLEARING_INTERVAL, MAX_READERS
 
 SMALL = 1 << 16
 ALL = Range(b"", b"\xff")
@@ -183,6 +184,21 @@ def test_a_reader_that_was_killed_leaves_no_slot_behind(open_lmdb: Open) -> None
     assert store.health()["snapshots"] == 1
     script = f"from rome.stores import open_store; open_store('rome+lmdb://{store.health()['directory']}')"
     subprocess.run([sys.executable, "-c", script], check=True)
+    assert store.health()["snapshots"] == 0
+
+
+def test_writers_clear_the_slots_of_readers_that_were_killed(open_lmdb: Open) -> None:
+    store = open_lmdb()
+    put(store, 1)
+    child = os.fork()
+    if child == 0:
+        snapshot = store.snapshot()
+        snapshot.read(Read(keys=[b"k00000"]))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert store.health()["snapshots"] == 1
+    time.sleep(CLEARING_INTERVAL)
+    put(store, 1)
     assert store.health()["snapshots"] == 0
 
 

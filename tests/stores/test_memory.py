@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
+from types import FrameType
 
-from rome.stores import Range, Read, Scan, Writes, open_store
+from rome.stores import Range, Read, Scan, Writes, memory, open_store
 from rome.stores.memory import MemoryStore
 
 ALL = Range(b"", b"\xff")
@@ -94,3 +96,58 @@ def test_a_deleted_key_is_put_again_under_an_open_snapshot() -> None:
     put(store, b"b", b"")
     fresh = store.snapshot().read(Read(scans=[Scan(ALL)])).scans[0]
     assert [entry.value for entry in fresh] == [b"1", b""]
+
+
+def test_a_commit_that_is_interrupted_at_any_call_leaves_nothing() -> None:
+    """A signal's handler may throw wherever Python makes a call or comes back from one."""
+    put_back = {b"k%d" % n: b"old" for n in range(5)}
+
+    def state(store: MemoryStore) -> tuple[object, ...]:
+        snapshot = store.snapshot()
+        reply = snapshot.read(Read(scans=[Scan(Range(b"a", b"z"))], counters=[b"c", b"d"]))
+        snapshot.close()
+        return tuple(reply.scans[0]), reply.counters[b"c"], reply.counters[b"d"]
+
+    def interrupted_at(number: int) -> bool:
+        store = MemoryStore()
+        store.commit(None, Writes(puts=dict(put_back), adds={b"c": 5}))
+        reader = store.snapshot()
+        reader.read(Read(keys=[b"k1"]))
+        before = state(store)
+        calls = 0
+
+        def profile(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal calls
+            if event in ("call", "c_return") and frame.f_code.co_filename == memory.__file__:
+                calls += 1
+                if calls == number:
+                    raise KeyboardInterrupt
+
+        changes = Writes(
+            puts={b"k1": b"new", b"l": b"new"}, deletes={b"k2"}, adds={b"c": 1, b"d": 1}, floors={b"d": 9}
+        )
+        sys.setprofile(profile)
+        try:
+            store.commit(None, changes)
+        except KeyboardInterrupt:
+            thrown = True
+        else:
+            thrown = False
+        finally:
+            sys.setprofile(None)
+        after = state(store)
+        whole = [entry.key for entry in after[0]] == [b"k0", b"k1", b"k3", b"k4", b"l"]  # type: ignore[attr-defined]
+        assert after == before or (whole and after[1:] == (6, 9)), (number, after)
+        assert thrown or whole
+        assert reader.read(Read(keys=[b"k2"])).values[b"k2"].value == b"old"  # type: ignore[union-attr]
+        store.commit(None, Writes(puts={b"k1": b"again"}, deletes={b"k3"}))
+        assert [entry.value for entry in state(store)[0] if entry.key == b"k1"] == [b"again"]  # type: ignore[attr-defined]
+        reader.close()
+        store.commit(None, Writes(puts={b"k1": b"last"}))
+        assert store.database.retained() == 0
+        return thrown
+
+    number = 1
+    while interrupted_at(number):
+        number += 1
+    assert number > 20

@@ -161,6 +161,47 @@ def test_identities_are_kept_for_a_minute_only(server: RedisServer, connect: Ope
     assert server.command("zcard", "rome:{name}:commits") == "2"
 
 
+def test_a_commit_that_the_server_has_forgotten_is_unknown(server: RedisServer, connect: Open) -> None:
+    """Sent again when its identity is not kept any more, it could be done twice; so it is not done."""
+    store, other = connect(server.url("name")), connect(server.url("name"))
+    version = put(store, b"a")
+    exchange = store.server.exchange
+
+    def lose_the_reply_for_a_minute(connection: object, command: tuple[bytes | str | int, ...]) -> object:
+        store.server.exchange = exchange  # type: ignore[method-assign]
+        exchange(connection, command)
+        other.server.ask(("HSET", "rome:{name}:entries", "", (version + 61_000_000).to_bytes(8)))
+        put(other, b"other")
+        raise Lost("the reply was cut off")
+
+    store.server.exchange = lose_the_reply_for_a_minute  # type: ignore[method-assign]
+    with pytest.raises(CommitUnknown, match="may or may not"):
+        put(store, b"b")
+    assert puts(store) == 3
+
+
+def test_a_refusal_of_the_second_try_leaves_open_what_became_of_the_first(
+    server: RedisServer, connect: Open
+) -> None:
+    """The user loses his permissions while the reply to his COMMIT is under way."""
+    server.command("ACL", "SETUSER", "plain", "on", ">plain", "~rome:*", "+@all")
+    store = connect(server.url("name", user="plain", password="plain", read_timeout=0.5))
+    put(store, b"a")
+    exchange = store.server.exchange
+
+    def lose_the_reply(connection: object, command: tuple[bytes | str | int, ...]) -> object:
+        store.server.exchange = exchange  # type: ignore[method-assign]
+        exchange(connection, command)
+        server.command("ACL", "SETUSER", "plain", "-@all")
+        raise Lost("the reply was cut off")
+
+    store.server.exchange = lose_the_reply  # type: ignore[method-assign]
+    with pytest.raises(CommitUnknown, match=r"since then: .*may not do this.*may or may not"):
+        put(store, b"b")
+    server.command("ACL", "SETUSER", "plain", "+@all")
+    assert get(store, b"b") == b"v"
+
+
 def test_a_commit_found_in_conflict_cannot_happen_late(server: RedisServer, connect: Open) -> None:
     """The first try is held up; the second finds a conflict; when the first arrives, it would hold again."""
     store = connect(server.url("name"))

@@ -125,6 +125,24 @@ def test_many_idle_connections_that_died_cost_one_attempt(server: RedisServer, c
     assert store.round_trips - before == 2
 
 
+def test_a_dead_connection_that_is_put_back_late_is_not_met_twice(
+    server: RedisServer, connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread was at the end of its exchange when this one threw the dead connections away."""
+    store = connect(server.url("name"))
+    (first, _), (second, _) = store.server.take(), store.server.take()
+    store.server.put_back(first)
+    forget = store.server.forget
+
+    def forget_and_be_given_another() -> None:
+        forget()
+        store.server.put_back(second)
+
+    monkeypatch.setattr(store.server, "forget", forget_and_be_given_another)
+    server.restart()
+    assert get(store, b"a") is None
+
+
 # full, read-only, damaged
 
 

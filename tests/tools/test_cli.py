@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
+import rome
 from rome.cli import main
 from tests.servers import RedisServer, free_port
 from tests.tools.conftest import Breaker, opened_engine
@@ -33,6 +34,18 @@ def test_status_for_people(visible_url: str) -> None:
     assert "durable" in result.stdout
     assert "schema version" in result.stdout
     assert any(line.split()[:2] == ["image", "30"] for line in result.stdout.splitlines())
+
+
+def test_status_shows_counters_and_locks_whole(visible_url: str) -> None:
+    with opened_engine(visible_url) as engine, rome.lock(engine, "resize instance 7", ttl=30) as mine:
+        lines = [line.split() for line in run("status", visible_url, COLUMNS="80").stdout.splitlines()]
+        assert ["commits", "1"] in lines
+        assert ["conflicts", "0"] in lines
+        (shown,) = [line for line in lines if line[:3] == ["resize", "instance", "7"]]
+        assert shown[3:5] == [mine.owner, str(mine.fencing)]
+        assert 0 < float(shown[5]) <= 30
+        (lock,) = answer("status", visible_url)["locks"]
+        assert (lock["name"], lock["owner"], lock["waiting"]) == ("resize instance 7", mine.owner, 0)
 
 
 def test_status_for_programs(visible_url: str) -> None:

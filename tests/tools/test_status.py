@@ -50,6 +50,17 @@ def test_bytes_are_exact_for_small_tables_and_near_for_large_ones(url: str, fill
     assert abs(estimated.bytes - counted.bytes) < counted.bytes / 5
 
 
+def test_locks_that_are_held(url: str, engine: Engine) -> None:
+    with rome.lock(engine, "resize instance 7", ttl=20) as mine:
+        (found,) = ask(url).locks
+        assert (found.name, found.owner, found.fencing) == ("resize instance 7", mine.owner, mine.fencing)
+        assert 10 < found.remaining <= 20
+        assert found.waiting == 0
+        (shown,) = json.loads(json.dumps(ask(url).as_dict()))["locks"]
+        assert shown["owner"] == mine.owner
+    assert ask(url).locks == []
+
+
 def test_round_trips_do_not_grow_with_the_rows(store: Store, filled: Engine) -> None:
     from rome.tools.status import _read
 

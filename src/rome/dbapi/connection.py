@@ -7,13 +7,18 @@ transaction unless BEGIN was said.
 A conflict is first absorbed by replay (see rome.dbapi.replay). A transaction that lost one for
 good, or its store, in the middle is over: nothing of it will be
 written. The connection then refuses every statement until `rollback()` (or ROLLBACK), so that a
-program that overlooks the error cannot commit the second half of what it wanted.
+program that overlooks the error cannot commit the second half of what it wanted. The same is done where
+something is thrown into the middle of a statement or of COMMIT: Ctrl-C, a handler's exception, GreenletExit.
+
+A connection is for one thread, or greenlet, at a time. Who comes while another one is inside, in the midst
+of a round trip, say, is refused (`_exclusively`): to wait for it could be for ever between two greenlets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
 import apsw
 
@@ -32,8 +37,9 @@ from rome.dbapi.errors import (
     translate,
 )
 from rome.dbapi.replay import Log, ReplayLimits, Run
-from rome.errors import Conflict, StoreError
-from rome.sql import dump
+from rome.errors import Conflict, RomeError, StoreError
+from rome.sql import dump, forking, pragmas
+from rome.sql.binding import frozen
 from rome.sql.processor import Processor
 from rome.sql.results import Result
 from rome.sql.shared import shared_of
@@ -44,6 +50,46 @@ _SEQUENCE_BLOCK = 16
 """Numbers taken at once where taking some costs a round trip or a write to disk."""
 _CONTROL = frozenset(["begin", "commit", "rollback", "savepoint", "release", "rollback_to"])
 _BATCHED = frozenset(["insert", "replace", "update", "delete"])
+
+_IDLE: Final = (None,)
+
+_EXPECTED: Final = (Error, RomeError, apsw.Error, ArithmeticError, LookupError, TypeError, ValueError)
+"""What methods raise of themselves. Anything else was thrown into them, by a handler of a signal, say."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _exclusively(
+    method: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[Connection, P], T]:
+    """Let a method run while no other one does.
+
+    The right to is an element of a list. To take it and to give it back are one instruction each, which
+    threads and signal handlers leave whole: there is no lock that a fork or an exception could leave held.
+    """
+
+    @wraps(method)
+    def run(self: Connection, /, *arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            del self._idle[0]
+        except IndexError:
+            raise ProgrammingError(
+                "this connection is in use: by another thread or greenlet, or by a function called from SQL"
+            ) from None
+        try:
+            forking.enter()
+            return method(self, *arguments, **options)
+        except _EXPECTED:
+            raise
+        except BaseException as error:
+            self._interrupted(error)
+            raise
+        finally:
+            self._idle[:] = _IDLE
+            del forking.users[-1:]
+
+    return run
 
 
 class Connection:
@@ -71,13 +117,18 @@ class Connection:
     ) -> None:
         kind = store.characteristics
         block = sequence_cache or (_SEQUENCE_BLOCK if kind.remote or kind.durable else 1)
-        self._processor: Processor | None = Processor(store, shared_of(store, block), foreign_keys)
+        with forking.inside:
+            self._processor: Processor | None = Processor(store, shared_of(store, block), foreign_keys)
         self._on_close = on_close
         self._log = Log(replay or ReplayLimits())
         self._explicit = False
         self._begun_by_savepoint = False
         """In autocommit, SAVEPOINT begins a transaction, and the RELEASE of it commits, as in SQLite."""
+        self._leases: dict[str, int] = {}
+        """Those of the locks that the running transaction is under: name → fencing number."""
         self._failure: BaseException | None = None
+        self._idle: list[None] = [*_IDLE]
+        """Empty while a method runs, see `_exclusively`."""
         self.isolation_level: str | None = ""
         """None: autocommit, until BEGIN. Anything else: transactions begin by themselves."""
 
@@ -87,12 +138,17 @@ class Connection:
         self._check()
         return Cursor(self)
 
+    @_exclusively
     def commit(self) -> None:
         """Commit. Read-only transactions send nothing.
 
         Raises `OperationalError` (serialization failure) where the transaction could not have run
-        alone at this moment, `IntegrityError` where another one took a unique key or a parent away.
+        alone at this moment, `IntegrityError` where another one took a unique key or a parent away,
+        `LockLost` where it is not protected any more by a lock that it runs under.
         """
+        self._commit()
+
+    def _commit(self) -> None:
         self._check()
         self._refuse_after_failure()
         if self._work.in_transaction:
@@ -110,20 +166,43 @@ class Connection:
     def _commit_or_replay(self) -> None:
         while True:
             try:
-                self._work.commit()
+                self._work.commit(self._leases)
                 return
             except Conflict as conflict:
-                self._work.counters.conflicts += 1
                 self._log.replay(self._work, conflict)
 
+    @_exclusively
     def rollback(self) -> None:
         """Roll back; nothing of the transaction is left."""
+        self._rollback()
+
+    def _rollback(self) -> None:
         self._check()
         self._failure = None
         self._explicit = self._begun_by_savepoint = False
         self._log.clear()
         self._work.rollback()
 
+    @_exclusively
+    def require_lease(self, name: str, fencing: int) -> None:
+        """Let COMMIT fail unless this lease is held then. Begins a transaction where none is open.
+
+        Raises `ProgrammingError` where the transaction has read already, since that may be older than
+        the lease, and in autocommit, where there is none that could be under a lock.
+        """
+        self._check()
+        self._refuse_after_failure()
+        if self.isolation_level is None and not self._explicit:
+            raise ProgrammingError("a lock guards a transaction, and this connection is in autocommit")
+        self._begin_if_needed()
+        if self._work.session.transaction.has_read and self._leases.get(name) != fencing:
+            raise ProgrammingError(
+                "this transaction has read already, perhaps what was true before the lock was acquired:"
+                " acquire the lock, then begin the transaction and guard it before its first statement"
+            )
+        self._leases[name] = fencing
+
+    @_exclusively
     def close(self) -> None:
         """Roll back what is pending and give up the connection. Closing twice is fine."""
         if self._processor is None:
@@ -148,23 +227,35 @@ class Connection:
 
     def iterdump(self) -> Iterator[str]:
         """The database as a script of SQL statements."""
+        return iter(self._dumped())
+
+    @_exclusively
+    def _dumped(self) -> list[str]:
         self._check()
+        self._refuse_after_failure()
         self._begin_if_needed()
-        yield from dump.script(self._work)
+        self._log.forget()
+        try:
+            return list(dump.script(self._work))
+        except (RomeError, apsw.Error) as error:
+            self._raise(error)
 
     def create_function(
         self, name: str, narg: int, func: Callable[..., Any] | None, *, deterministic: bool = False
     ) -> None:
         """Make a Python function callable from SQL."""
+        self._log.forget()
         wrapped = _guarded(func) if func is not None else None
         self._work.functions.scalar(name, narg, wrapped, deterministic)
 
     def create_aggregate(self, name: str, n_arg: int, aggregate_class: type | None) -> None:
         """Make a class with `step` and `finalize` callable as an aggregate from SQL."""
+        self._log.forget()
         self._work.functions.aggregate(name, n_arg, aggregate_class)
 
     def create_collation(self, name: str, callback: Callable[[str, str], int] | None) -> None:
         """Make a Python comparison usable in COLLATE."""
+        self._log.forget()
         self._work.functions.collation(name, callback)
 
     @property
@@ -205,29 +296,40 @@ class Connection:
         if self._processor is None:
             raise ProgrammingError("Cannot operate on a closed database.")
 
+    @_exclusively
     def _run(self, sql: str, parameters: Parameters) -> Result:
+        return self._run_one(sql, parameters)
+
+    def _run_one(self, sql: str, parameters: Parameters) -> Result:
         statement = analyse(sql)
         if statement.tail is not None:
             raise ProgrammingError("You can only execute one statement at a time.")
         if statement.verb in _CONTROL:
             return self._control(statement)
-        return self._within(lambda processor: processor.execute(statement, sql, parameters))
+        given = frozen(parameters)
+        result = self._within(lambda processor: processor.execute(statement, sql, given))
+        if statement.verb == "pragma" and (statement.name or "").lower() in pragmas.EVALUATION:
+            self._log.forget()
+        return result
 
+    @_exclusively
     def _run_many(self, sql: str, batches: list[Parameters]) -> Result:
         statement = analyse(sql)
         if statement.verb not in _BATCHED or statement.returning_at is not None:
             raise ProgrammingError("executemany() can only execute DML statements.")
         if not batches:
             return Result(changed=0)
-        return self._within(lambda processor: processor.execute_many(statement, sql, batches))
+        given = [frozen(parameters) for parameters in batches]
+        return self._within(lambda processor: processor.execute_many(statement, sql, given))
 
+    @_exclusively
     def _run_script(self, script: str) -> None:
         if self.in_transaction:
-            self.commit()
+            self._commit()
         level, self.isolation_level = self.isolation_level, None
         try:
             for sql in split_script(script):
-                self._run(sql, ())
+                self._run_one(sql, ())
         finally:
             self.isolation_level = level
 
@@ -256,7 +358,7 @@ class Connection:
     def _commit_alone(self) -> None:
         """COMMIT in autocommit. Where that is refused, nothing is left open that a program could mend."""
         try:
-            self.commit()
+            self._commit()
         finally:
             self._work.rollback()
 
@@ -270,10 +372,11 @@ class Connection:
 
     def _begin_if_needed(self) -> None:
         if not self._work.in_transaction:
+            self._leases.clear()
             self._log.clear()
             self._work.begin()
 
-    def _raise(self, error: BaseException) -> None:
+    def _raise(self, error: BaseException) -> NoReturn:
         """Raise the PEP 249 error; a conflict or a lost store ends the transaction."""
         if isinstance(error, Conflict | StoreError) and self._work.in_transaction:
             self._work.rollback()
@@ -283,6 +386,14 @@ class Connection:
         if translated is error:
             raise error
         raise translated from error
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Something was thrown at any instant: the transaction is over, for nobody knows how far it came."""
+        if self._processor is None or not self._processor.in_transaction:
+            return
+        if self._explicit or self.isolation_level is not None:
+            self._failure = OperationalError(f"the transaction was interrupted by {type(error).__name__}")
+        self._processor.rollback()
 
     def _refuse_after_failure(self) -> None:
         if self._failure is not None:
@@ -295,7 +406,7 @@ class Connection:
         if verb == "rollback":
             if not self.in_transaction and self._failure is None:
                 raise OperationalError("cannot rollback - no transaction is active")
-            self.rollback()
+            self._rollback()
             return Result()
         self._refuse_after_failure()
         if verb == "begin":
@@ -306,7 +417,7 @@ class Connection:
         elif verb == "commit":
             if not self.in_transaction:
                 raise OperationalError("cannot commit - no transaction is active")
-            self.commit()
+            self._commit()
         else:
             self._savepoint(verb, statement.savepoint or "")
         return Result()
@@ -334,7 +445,7 @@ class Connection:
             self._log.add(run, None, error)
             raise translate(error) from error
         if verb == "release" and self._begun_by_savepoint and not self._work.has_savepoints:
-            self.commit()
+            self._commit()
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@
     ├── InterfaceError
     └── DatabaseError
         ├── OperationalError      store down, time-out, conflict, no such table, SQL errors
+        │   └── LockLost          COMMIT under a lock whose lease had ended (a rome.errors.LockLost, too)
         ├── IntegrityError        NOT NULL, UNIQUE, CHECK, foreign keys
         ├── ProgrammingError      wrong parameters, closed connection
         ├── NotSupportedError     SQL without an implementation over a store
@@ -53,8 +54,21 @@ class OperationalError(DatabaseError):
     disconnected = False
 
 
+class LockLost(OperationalError, errors.LockLost):
+    """The transaction ran under a lock whose lease ended before COMMIT; nothing of it was written.
+
+    Not to be cured by running the transaction again: the lock has to be acquired again first.
+    """
+
+
 class IntegrityError(DatabaseError):
-    """PEP 249: a constraint is broken."""
+    """PEP 249: a constraint is broken.
+
+    `at_commit`: only COMMIT could see it, since another transaction got there first. Run again, the
+    transaction would see it at its statement.
+    """
+
+    at_commit = False
 
 
 class ProgrammingError(DatabaseError):
@@ -87,7 +101,7 @@ _APSW: Final[tuple[tuple[type[BaseException], type[Error]], ...]] = (
 
 def translate(error: BaseException) -> BaseException:
     """The PEP 249 error for an error from below; other exceptions are returned as they are."""
-    if isinstance(error, errors.RomeError):
+    if isinstance(error, errors.RomeError) and not isinstance(error, Error):
         return _translate_own(error)
     if isinstance(error, apsw.Error):
         text = str(error)
@@ -103,14 +117,18 @@ def _translate_own(error: errors.RomeError) -> Error:
     if isinstance(error, errors.Conflict):
         return OperationalError(f"{SERIALIZATION_FAILURE}: {error}; run the transaction again")
     if isinstance(error, ConstraintViolated):
-        return IntegrityError(str(error))
+        late = IntegrityError(str(error))
+        late.at_commit = True
+        return late
     if isinstance(error, NotSupported):
         return NotSupportedError(str(error))
     if isinstance(error, errors.LimitExceeded):
         return DataError(str(error))
     if isinstance(error, errors.FormatError):
         return InternalError(str(error))
-    if isinstance(error, errors.ConfigurationError):
+    if isinstance(error, errors.LockLost):
+        return LockLost(f"{error}; nothing of the transaction was written")
+    if isinstance(error, errors.ConfigurationError | errors.LockError):
         return ProgrammingError(str(error))
     found = OperationalError(str(error))
     found.disconnected = isinstance(error, errors.StoreUnavailable)

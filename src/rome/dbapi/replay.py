@@ -11,6 +11,11 @@ program's to handle. (The Spanner JDBC driver retries aborted transactions by th
 not agree, so the conflict is raised; one that it did not see (a DEFAULT, say) may as well be that
 of the second run, which is the only one that takes place. Numbers from a sequence, which the program
 may have seen, are the exception: those of the first run are used again, for nobody else has them.
+(Where it looks as if somebody had, twice, see rome.sql.sequences, no more runs are tried.)
+Parameters are those of the first run too, whatever the program has done to its lists since.
+
+**Not run again** is a transaction in which the meaning of SQL was changed (a function made, LIKE set to
+another case), and one in which `iterdump` was read from.
 
 **Bounds.** `replay_tries` and `replay_time` (seconds) bound how often and how long; a transaction of
 more than MAX_STEPS statements, or with more than MAX_ROWS rows seen, is not remembered any further.
@@ -48,7 +53,7 @@ Run = Callable[[Processor], Result]
 class ReplayLimits:
     """How hard to try."""
 
-    tries: int = 10
+    tries: int = 100
     """0 switches replay off."""
     seconds: float = 5.0
 
@@ -103,6 +108,8 @@ class Log:
         self._complete = True
         self._tries = 0
         self._since: float | None = None
+        self._clashes = 0
+        """How often a number that the transaction had drawn seemed to be used already."""
 
     def clear(self) -> None:
         """The transaction ended."""
@@ -111,7 +118,13 @@ class Log:
             self._rows = 0
             self._tries = 0
             self._since = None
+            self._clashes = 0
         self._complete = True
+
+    def forget(self) -> None:
+        """What was done or seen just now cannot be run again: neither can the transaction."""
+        self._complete = False
+        self._steps = []
 
     def add(self, run: Run, result: Result | None, error: BaseException | None = None) -> None:
         """A statement ran; `result` or `error` is what the program is about to see."""
@@ -120,31 +133,34 @@ class Log:
         sight = Sight(result, error)
         self._rows += sight.rows
         if len(self._steps) >= MAX_STEPS or self._rows > MAX_ROWS:
-            self._complete = False
-            self._steps = []
+            self.forget()
             return
         self._steps.append(Step(run, sight))
 
     def replay(self, processor: Processor, conflict: Conflict) -> None:
         """Roll back and run everything again. Raises the conflict if that cannot help, or not any more."""
-        counters = processor.counters
+        tally = processor.tally
+        tally.count("conflicts")
         while True:
-            if not self._may_try():
-                counters.raised += 1
+            self._clashes += processor.is_over_numbers(conflict)
+            if self._clashes > 1 or not self._may_try():
+                tally.count("raised")
                 raise conflict
             self._pause()
             numbers = processor.numbers_drawn()
             processor.rollback()
             processor.begin(numbers)
-            counters.replays += 1
+            tally.count("replays")
             try:
                 for step in self._steps:
                     _repeat(step, processor)
                 return
-            except Conflict:
+            except Conflict as another:
+                tally.count("conflicts")
+                conflict = another
                 continue
             except Differs:
-                counters.raised += 1
+                tally.count("raised")
                 raise conflict from None
 
     def _may_try(self) -> bool:

@@ -9,15 +9,27 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import exc, pool
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
-from sqlalchemy.engine import URL, Engine
+from sqlalchemy.engine import URL, Dialect, Engine
 
 import rome.dbapi
 from rome.dbapi import Connection
 from rome.dbapi.replay import ReplayLimits
+from rome.dialect.compiler import RomeCompiler
+from rome.dialect.types import RomeTypeCompiler
 from rome.errors import ConfigurationError
+from rome.openstack import provisioning
+from rome.sql.shared import shared_of
 from rome.stores import Store, open_store, parse
 
-PARAMETERS = ("foreign_keys", "replay", "replay_time", "replay_tries", "sequence_cache")
+PARAMETERS = (
+    "foreign_keys",
+    "like_operator",
+    "replay",
+    "replay_time",
+    "replay_tries",
+    "sequence_cache",
+    "turns",
+)
 """The URL parameters that are the engine's, not the store's."""
 
 
@@ -60,6 +72,16 @@ class RomeDialect(SQLiteDialect):
     default_paramstyle = "qmark"
     supports_statement_cache = True
     supports_native_enum = False
+    type_compiler_cls = RomeTypeCompiler
+
+    alters_in_place = True
+    """How `rome.migrations` tells ROME's dialects from SQLite's."""
+
+    statement_compiler = RomeCompiler
+    like_is_regexp = False
+    """See rome.dialect.compiler."""
+    takes_turns = False
+    """See rome.sql.turns."""
 
     _holder: StoreHolder | None = None
 
@@ -68,6 +90,7 @@ class RomeDialect(SQLiteDialect):
         return rome.dbapi
 
     if sqlalchemy.__version__.startswith("1.4"):
+        type_compiler = RomeTypeCompiler
 
         @classmethod
         def dbapi(cls) -> Any:  # type: ignore[override]
@@ -79,11 +102,19 @@ class RomeDialect(SQLiteDialect):
         return pool.QueuePool
 
     @classmethod
+    def get_dialect_cls(cls, url: URL) -> type[Dialect]:
+        """SQLAlchemy asks this of the class that a URL names, oslo.db's provisioning while it is imported."""
+        if provisioning.MODULE in sys.modules:
+            provisioning.register()
+        return cls
+
+    @classmethod
     def engine_created(cls, engine: Engine) -> None:
         if "oslo_db" in sys.modules:
             from rome.openstack import register
 
-            register()
+            register(engine)
+        _register_with_alembic()
 
     # Connecting
 
@@ -91,6 +122,8 @@ class RomeDialect(SQLiteDialect):
         try:
             parsed = parse(url, extra=PARAMETERS)
             options = _options(parsed.extra)
+            self.like_is_regexp = _like_is_regexp(parsed.extra)
+            self.takes_turns = _takes_turns(parsed.extra)
         except ConfigurationError as error:
             raise exc.ArgumentError(str(error)) from error
         if self._holder is None:
@@ -100,12 +133,15 @@ class RomeDialect(SQLiteDialect):
     def connect(self, *arguments: Any, **options: Any) -> Any:
         """A new DBAPI connection to the engine's store. Costs no round trip."""
         assert self._holder is not None, "SQLAlchemy asks for the connect arguments first"
+        _register_with_alembic()
         options.pop("check_same_thread", None)
         try:
             store = self._holder.open()
         except Exception as error:
             raise rome.dbapi.translate(error) from error
         connection = Connection(store, on_close=self._holder.closed, **options)
+        if self.takes_turns:
+            shared_of(store, 1).take_turns()
         self._holder.connected()
         return connection
 
@@ -114,6 +150,13 @@ class RomeDialect(SQLiteDialect):
         """The engine's store; opened if it is not yet."""
         assert self._holder is not None, "the engine has not connected yet"
         return self._holder.open()
+
+    def get_indexes(
+        self, connection: Any, table_name: str, schema: str | None = None, **kw: Any
+    ) -> list[Any]:
+        """As SQLAlchemy's for SQLite, with `unique` as the bool that other dialects give."""
+        found: Any = super().get_indexes(connection, table_name, schema, **kw)  # type: ignore[no-untyped-call]
+        return [{**index, "unique": bool(index["unique"])} for index in found]
 
     def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
         return rome.dbapi.sqlite_version_info
@@ -181,6 +224,14 @@ class RedisTLSDialect(RomeDialect):
     supports_statement_cache = True
 
 
+def _register_with_alembic() -> None:
+    """For programs that import Alembic after the engine was made, and Alembics that know no plugins."""
+    if "alembic.ddl.impl" in sys.modules:
+        from rome.migrations import register
+
+        register()
+
+
 def _options(parameters: Any) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if "foreign_keys" in parameters:
@@ -195,6 +246,20 @@ def _options(parameters: Any) -> dict[str, Any]:
         options["sequence_cache"] = int(given)
     options["replay"] = _replay(parameters)
     return options
+
+
+def _like_is_regexp(parameters: Any) -> bool:
+    given = parameters.get("like_operator", "like").lower()
+    if given not in ("like", "regexp"):
+        raise ConfigurationError(f"like_operator={given}: one of like, regexp is needed")
+    return bool(given == "regexp")
+
+
+def _takes_turns(parameters: Any) -> bool:
+    given = parameters.get("turns", "off").lower()
+    if given not in ("on", "off"):
+        raise ConfigurationError(f"turns={given}: one of on, off is needed")
+    return bool(given == "on")
 
 
 def _replay(parameters: Any) -> ReplayLimits:

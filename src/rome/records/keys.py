@@ -294,6 +294,11 @@ def index_prefix(index_id: int) -> bytes:
     return b"\x04" + _identifier(index_id)
 
 
+def statistic_key(name: str) -> bytes:
+    """The counter of something that operators ask after: commits, conflicts …"""
+    return b"\x07" + name.encode()
+
+
 def _identifier(number: int) -> bytes:
     """One byte below 240; otherwise 239 + the number of bytes that follow, and those."""
     if number < 0:

@@ -14,6 +14,9 @@ A table keeps its rows under one of three kinds of keys:
     clustered   another PRIMARY KEY whose columns are all NOT NULL: its values
     hidden      no such key: a number from the table's sequence, stored behind the columns
 
+A clustered row has its birth (see rome.sql.births) stored behind the columns, so that rows that are
+asked for in no order can come as SQLite's do.
+
 All of it is immutable. DDL makes a new catalog, and a transaction that rolls back returns to the
 old one. The stored form (`encode`, `decode`) is MessagePack with a format number; a database
 written in a newer format is refused.
@@ -79,6 +82,11 @@ class Index:
     for_foreign_key: bool = False
 
     @property
+    def is_automatic(self) -> bool:
+        """Whether SQLite made it for a constraint of the table."""
+        return self.name.startswith("sqlite_autoindex_")
+
+    @property
     def computed(self) -> bool:
         """Whether SQLite has to evaluate something to know an entry."""
         return bool(self.expressions) or self.where is not None
@@ -120,6 +128,7 @@ class Table:
     primary_key: tuple[int, ...]
     """The ordinals that PRIMARY KEY names."""
     hidden_id: int
+    """The id of what is stored behind the columns: a hidden row's number, a clustered row's birth; or -1."""
     next_column: int
     indexes: tuple[Index, ...]
     foreign_keys: tuple[ForeignKey, ...]
@@ -198,12 +207,17 @@ class Table:
     @cached_property
     def width(self) -> int:
         """How many values a row in memory has."""
-        return len(self.columns) + (self.key_kind == "hidden")
+        return len(self.columns) + (self.hidden_id >= 0)
+
+    @cached_property
+    def has_births(self) -> bool:
+        """Whether a row's last value says when it was inserted."""
+        return self.key_kind == "clustered" and self.hidden_id >= 0
 
     @cached_property
     def _ids(self) -> tuple[int, ...]:
         ids = tuple(column.id for column in self.columns)
-        return (*ids, self.hidden_id) if self.key_kind == "hidden" else ids
+        return (*ids, self.hidden_id) if self.hidden_id >= 0 else ids
 
     @cached_property
     def _stored_as_is(self) -> bool:
@@ -237,10 +251,13 @@ class Table:
         if self._stored_as_is and count == self.width:
             return stored
         row = [stored[c.id] if c.id < count else c.missing for c in self.columns]
-        if self.key_kind == "hidden":
-            if self.hidden_id >= count:
+        if self.hidden_id >= 0:
+            if self.hidden_id < count:
+                row.append(stored[self.hidden_id])
+            elif self.has_births:
+                row.append(0)
+            else:
                 raise FormatError(f"a stored row of table {self.name} lacks its number")
-            row.append(stored[self.hidden_id])
         return row
 
     def unique_violation(self, index: Index | None) -> str:
@@ -262,10 +279,15 @@ class Table:
             "indexes": self.index_ids,
         }
 
+    @cached_property
+    def packed(self) -> bytes:
+        """Its numbers as they are stored."""
+        return msgspec.msgpack.encode(self.numbers())
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Catalog:
-    """One version of the schema."""
+    """One version of the schema. Two are the same if they are one object."""
 
     entries: tuple[tuple[str, str, str, str], ...] = ()
     """(type, name, table name, sql), in the order of creation."""
@@ -279,7 +301,8 @@ class Catalog:
 
     @cached_property
     def views(self) -> dict[str, str]:
-        return {name: sql for type, name, _, sql in self.entries if type == "view"}
+        """By lower-case name."""
+        return {name.lower(): sql for type, name, _, sql in self.entries if type == "view"}
 
     @cached_property
     def references(self) -> dict[str, tuple[tuple[Table, ForeignKey], ...]]:
@@ -320,9 +343,13 @@ class Catalog:
                 "format": FORMAT,
                 "next": self.next_number,
                 "entries": self.entries,
-                "tables": {name: table.numbers() for name, table in self.tables.items()},
+                "tables": {name: msgspec.Raw(table.packed) for name, table in self.tables.items()},
             }
         )
+
+
+EMPTY = Catalog()
+"""The catalog of every database before its first DDL statement."""
 
 
 def decode_catalog(data: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ there first in the meantime.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import apsw
 
@@ -41,10 +42,10 @@ class PendingChecks:
             if value is not None:
                 raise apsw.ConstraintError(message)
             return
-        transaction.note(key, key, message)
+        transaction.note_free(key, key, message)
         if transaction.knows(key):
             if transaction.stored(key):
-                raise apsw.ConstraintError(message)
+                self._refuse(message)
             return
         self._claims.append(_Claim(key, message))
 
@@ -72,7 +73,7 @@ class PendingChecks:
         for key, child in parents.items():
             if not transaction.present(key):
                 raise apsw.ConstraintError(FOREIGN_KEY_VIOLATION)
-            transaction.note(key, child, FOREIGN_KEY_VIOLATION)
+            transaction.note_there(key, child, FOREIGN_KEY_VIOLATION)
 
     def finish_claims(self) -> None:
         """Decide what has to be free."""
@@ -80,7 +81,12 @@ class PendingChecks:
         self._transaction.load(presence=[claim.key for claim in claims])
         for claim in claims:
             if self._transaction.stored(claim.key):
-                raise apsw.ConstraintError(claim.message)
+                self._refuse(claim.message)
+
+    def _refuse(self, message: str) -> NoReturn:
+        """A unique key is taken. (If it is for a number that another row has as well, that is a conflict.)"""
+        self._transaction.verify_absent()
+        raise apsw.ConstraintError(message)
 
     def discard(self) -> None:
         """The statement failed: nothing is to be decided any more."""

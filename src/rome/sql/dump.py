@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rome.records.keys import schema_key
 from rome.sql.results import run_on
 from rome.sql.shadow import quote
+from rome.sql.statement import analyse
 
 if TYPE_CHECKING:
     from rome.sql.processor import Processor
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def script(processor: Processor) -> Iterator[str]:
     """CREATE statements and INSERTs, between BEGIN and COMMIT. Runs within the transaction."""
-    processor.session.transaction.get(schema_key())
+    look = "SELECT 1 FROM sqlite_master LIMIT 0"
+    processor.execute(analyse(look), look)  # adopts the newest schema
+    processor.schema.installation.need(processor.schema.catalog.tables)
     yield "BEGIN TRANSACTION;"
     later = []
     for type, name, _, sql in processor.schema.catalog.entries:

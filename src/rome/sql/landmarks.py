@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from rome.sql.lexer import Token, tokens
 
+_CHECKED = frozenset(["CHECK", "STRICT", "CONFLICT"])
+
 
 def index_terms(sql: str) -> tuple[list[str], str | None]:
     """The terms between the parentheses of CREATE INDEX (without COLLATE, ASC, DESC), and WHERE."""
@@ -41,7 +43,9 @@ def _term(sql: str, term: list[Token]) -> str:
 
 
 def deferred_references(sql: str) -> list[bool]:
-    """For each REFERENCES of a CREATE TABLE, in order, whether it is INITIALLY DEFERRED."""
+    """For each REFERENCES of a CREATE TABLE, in order, whether it is INITIALLY DEFERRED; [] if none is."""
+    if "DEFERRED" not in sql.upper():
+        return []
     found: list[bool] = []
     negated = False
     previous: Token | None = None
@@ -59,8 +63,11 @@ def deferred_references(sql: str) -> list[bool]:
 
 def needs_sqlite(sql: str) -> bool:
     """Whether rows of this table have to be put to SQLite: CHECK, STRICT, ON CONFLICT."""
+    text = sql.upper()
+    if not any(word in text for word in _CHECKED):
+        return False
     words = {token.text.upper() for token in tokens(sql) if token.kind == "word"}
-    return bool(words & {"CHECK", "STRICT", "CONFLICT"})
+    return bool(words & _CHECKED)
 
 
 def _is(token: Token, word: str) -> bool:

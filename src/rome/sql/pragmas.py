@@ -17,7 +17,7 @@ from rome.sql.statement import Statement
 if TYPE_CHECKING:
     from rome.sql.processor import Processor
 
-_EVALUATION = frozenset(["case_sensitive_like", "recursive_triggers", "automatic_index", "temp_store"])
+EVALUATION = frozenset(["case_sensitive_like", "recursive_triggers", "automatic_index", "temp_store"])
 _TRUE = frozenset(["1", "on", "yes", "true"])
 
 
@@ -40,7 +40,7 @@ def run(processor: Processor, statement: Statement, sql: str) -> Result:
         return Result()
     if name == "foreign_key_check":
         return _foreign_key_check(processor, value)
-    if name in _EVALUATION:
+    if name in EVALUATION:
         run_on(processor.db, sql, ())
     return run_on(processor.schema.shadow.db, sql, ())
 
@@ -49,6 +49,7 @@ def _foreign_key_check(processor: Processor, only: str | None) -> Result:
     """The rows whose parents are missing: table, rowid, parent, number of the foreign key."""
     catalog = processor.schema.catalog
     found: list[tuple[Value, ...]] = []
+    processor.schema.installation.need(catalog.tables)
     for table in catalog.tables.values():
         if only is not None and table.name.lower() != only:
             continue

@@ -12,7 +12,6 @@ for everything else the write buffer is the transaction.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ from typing import Any
 
 import apsw
 
-from rome.errors import Conflict
+from rome.errors import CommitUnknown, Conflict
 from rome.records.keys import schema_key
 from rome.sql import explain, pragmas, regexp, returning
 from rome.sql.binding import convert
+from rome.sql.counters import Tally
 from rome.sql.errors import NotSupported
 from rome.sql.functions import Functions
 from rome.sql.keyset import find as find_keyset
@@ -33,14 +33,14 @@ from rome.sql.schema import Schema
 from rome.sql.sequences import Numbers
 from rome.sql.session import Session, StatementContext
 from rome.sql.shadow import quote
-from rome.sql.shared import Counters, Shared
+from rome.sql.shared import Shared
 from rome.sql.statement import Statement, analyse
+from rome.sql.turns import WRITING, Turn
 from rome.sql.upsert import Upsert
 from rome.sql.writer import Writer
 from rome.stores.base import Store
 from rome.transaction import SchemaChanged, Transaction
 
-_IN_SUBQUERY = re.compile(r"\bIN\s*(\(\s*(SELECT|WITH|VALUES)\b|[^\s(])", re.IGNORECASE)
 _WRITES = frozenset(["insert", "replace", "update", "delete"])
 
 
@@ -71,10 +71,15 @@ class Processor:
         )
         self.writer.foreign_keys = foreign_keys
         self.schema.bind(self.writer)
+        self.schema.installation.bind(self.writer)
         self.returning = returning.Returning(self.db, self.session)
         self.upsert = Upsert(self.session, self.returning)
         self._savepoints: list[_Savepoint] = []
         self._temporary_at_begin = 0
+        self._opening: str | None = None
+        """The first statement of the running transaction, where transactions take turns."""
+        self._needs_turn = False
+        self._turn: Turn | None = None
         self.functions = Functions(self.db, self.schema)
         if self.session.remote:
             self._use_prefetcher()
@@ -83,7 +88,7 @@ class Processor:
         from rome.sql.prefetch import StatementPrefetcher
 
         def lookup(name: str) -> Any:
-            virtual = self.schema.virtual(name)
+            virtual = self.schema.installation.virtual(name)
             return virtual.table, virtual.planner
 
         self._prefetcher = StatementPrefetcher(self.session, self.db, lookup)
@@ -109,20 +114,31 @@ class Processor:
         if self.schema.has_temporary:
             self.db.execute("BEGIN")
 
-    def commit(self) -> None:
-        """Commit. Raises what `Transaction.commit` raises; the transaction is over either way."""
+    def commit(self, leases: dict[str, int] | None = None) -> None:
+        """Commit, under the locks of these leases.
+
+        Raises what `Transaction.commit` raises; the transaction is over either way.
+        """
         transaction = self.session.transaction
+        told: dict[bytes, int] = {}
         try:
             self.writer.finish_transaction()
-            number = transaction.commit()
+            self.schema.before_commit()
+            if transaction.buffer.mark():
+                told = self.tally.due()
+            number = transaction.commit(told, leases)
         except apsw.ConstraintError:
             # A deferred foreign key: as in SQLite, the transaction stays open.
             raise
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, CommitUnknown):
+                self.tally.take_back(told)
             self.rollback()
             raise
-        if number is not None:
-            self.counters.commits += 1
+        if number is None:
+            self.tally.take_back(told)
+        else:
+            self.tally.count("commits")
             self.schema.committed(number)
             self._shared.moved(transaction.buffer.writes().adds)
         if not self.db.get_autocommit():
@@ -143,8 +159,37 @@ class Processor:
         self._end()
 
     def _end(self) -> None:
+        extensions = self.session.transaction.extensions
+        if extensions:
+            self.tally.count("extensions", extensions)
         self.session.end()
         self._savepoints.clear()
+        if self._opening is not None:
+            self._leave()
+
+    def _enter(self, statement: Statement, sql: str) -> None:
+        """Before a statement: where it is the first one, wait for this transaction's turn."""
+        turns = self._shared.turns
+        if turns is None:
+            return
+        # Where reads are round trips, a snapshot holds only while nothing that was read changes, so that a
+        # transaction which reads twice can be refused, too.
+        reads_on = self.session.remote and self._opening is not None
+        self._needs_turn = self._needs_turn or reads_on or statement.verb in WRITING
+        if self._opening is None:
+            self._opening = sql
+            if not self.session.transaction.has_read and turns.may_need(sql):
+                self._turn = turns.take()
+
+    def _leave(self) -> None:
+        """The transaction is over: remember what it was, and let the next one go ahead."""
+        turns, opening, turn = self._shared.turns, self._opening, self._turn
+        self._opening = self._turn = None
+        if turns is not None and opening is not None:
+            turns.learn(opening, self._needs_turn)
+            if turn is not None:
+                turns.give_back(turn)
+        self._needs_turn = False
 
     @property
     def has_savepoints(self) -> bool:
@@ -183,15 +228,19 @@ class Processor:
         """The numbers that the running transaction took from sequences, in order, by sequence."""
         return self.writer.numbers_drawn()
 
+    def is_over_numbers(self, conflict: Conflict) -> bool:
+        """Whether a number that the transaction drew seems to be used already; see rome.sql.sequences."""
+        return self.writer.is_over_numbers(conflict)
+
     @property
-    def counters(self) -> Counters:
-        return self._shared.counters
+    def tally(self) -> Tally:
+        return self._shared.tally
 
     # Statements
 
     def execute(self, statement: Statement, sql: str, parameters: Parameters = ()) -> Result:
         """Run one statement within the transaction."""
-        return self._once_or_twice(lambda: self._dispatch(statement, sql, parameters))
+        return self._once_or_twice(statement, sql, lambda: self._dispatch(statement, sql, parameters))
 
     def execute_many(self, statement: Statement, sql: str, batches: Sequence[Parameters]) -> Result:
         """Run an INSERT, UPDATE or DELETE for each set of parameters, each of them a statement of its own.
@@ -209,7 +258,7 @@ class Processor:
                     pass
             return self._write_each(statement, sql, batches, atomic=True)
 
-        return self._once_or_twice(run)
+        return self._once_or_twice(statement, sql, run)
 
     def _checks_can_wait(self, statement: Statement, sql: str) -> bool:
         """Whether a set of parameters cannot see the rows, or the cascades, of the sets before it."""
@@ -220,8 +269,9 @@ class Processor:
         self, statement: Statement, sql: str, batches: Sequence[Parameters], atomic: bool = False
     ) -> Result:
         total = Result(changed=0)
+        self.schema.need(statement)
         statement, sql = self._naming_columns(statement, sql)
-        self.session.statement = _context(statement, sql, expected=len(batches))
+        self.session.statement = _context(statement, expected=len(batches))
         for parameters in batches:
             self._refuse_early(statement, sql, parameters)
             with _Atomic(self) if atomic else nullcontext():
@@ -230,9 +280,10 @@ class Processor:
             total.last_row_id = one.last_row_id
         return total
 
-    def _once_or_twice(self, run: Any) -> Result:
+    def _once_or_twice(self, statement: Statement, sql: str, run: Any) -> Result:
         """Run; once more if it turned out, before anything was seen, that the schema is a newer one."""
         for _ in range(20):
+            self._enter(statement, sql)
             try:
                 try:
                     result: Result = run()
@@ -255,7 +306,9 @@ class Processor:
         raise Conflict([schema_key()])
 
     def _dispatch(self, statement: Statement, sql: str, parameters: Parameters) -> Result:
-        self.session.statement = _context(statement, sql)
+        self.session.statement = _context(statement)
+        if not statement.is_ddl or statement.temporary or statement.as_select_at is not None:
+            self.schema.need(statement)
         if statement.is_ddl:
             return self._ddl(statement, sql)
         if statement.verb == "pragma":
@@ -270,7 +323,7 @@ class Processor:
             raise NotSupported(f"{statement.verb.upper()}: a connection has one database")
         if statement.verb in _WRITES:
             statement, sql = self._naming_columns(statement, sql)
-            self.session.statement = _context(statement, sql)
+            self.session.statement = _context(statement)
             self._refuse_early(statement, sql, parameters)
             with _Atomic(self):
                 return self._write(statement, sql, parameters)
@@ -324,9 +377,14 @@ class Processor:
         return analyse(sql), sql
 
     def _refuse_early(self, statement: Statement, sql: str, parameters: Parameters) -> None:
-        """What SQLite refuses when it prepares a statement: a generated column set, a missing parent."""
+        """What SQLite refuses when it prepares a statement: a generated column set, a missing parent.
+
+        RETURNING must not aggregate, which only SQLite can tell: max() of two values does not.
+        """
         table = self.schema.catalog.table(statement.table or "")
-        if table is not None and table.generated:
+        at = statement.returning_at
+        aggregates = at is not None and "(" in sql[at:]
+        if table is not None and (table.generated or aggregates):
             self.schema.shadow.db.execute("EXPLAIN " + sql, parameters).fetchall()
         if table is not None and self.writer.foreign_keys and statement.verb != "update":
             self.writer.references.require_parents(table)
@@ -355,6 +413,7 @@ class Processor:
         assert table is not None
         assert statement.as_select_at is not None
         self.session.statement = StatementContext()
+        self.schema.installation.need((table.name.lower(),))
         self._read(f"INSERT INTO main.{quote(table.name)} {sql[statement.as_select_at :]}", ())
 
     def _begin_natively(self) -> None:
@@ -398,10 +457,10 @@ class _Atomic:
         self._processor.session.transaction.buffer.rollback_to(self._mark)
 
 
-def _context(statement: Statement, sql: str, expected: int = 1) -> StatementContext:
+def _context(statement: Statement, expected: int = 1) -> StatementContext:
     return StatementContext(
         given=statement.insert_columns,
         has_limit=statement.has_limit,
-        in_subquery=_IN_SUBQUERY.search(sql) is not None,
+        in_subquery=statement.in_subquery,
         rows_expected=expected,
     )

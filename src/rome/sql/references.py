@@ -234,7 +234,15 @@ class References:
             row = self._session.fetch(event.child, row_key)
             if exact or self.parent_key(event.child, event.foreign_key, row) == self._old_key(event):
                 yield row_key, row
-        transaction.note(range.start, event.key, FOREIGN_KEY_VIOLATION)
+
+    def _has_no_child(self, event: _Event) -> bool:
+        """Whether the parent has no child; if so, it must have none at COMMIT."""
+        if next(iter(self._children(event)), None) is not None:
+            return False
+        _, range, exact = self._children_range(event)
+        if exact:
+            self._session.transaction.note_empty(range, event.key, FOREIGN_KEY_VIOLATION)
+        return True
 
     def _old_key(self, event: _Event) -> bytes | None:
         """The key by which an event's children refer to the parent as it was."""
@@ -249,7 +257,7 @@ class References:
         if action == "NO ACTION":
             self._refuse(event)
             return
-        if action == "RESTRICT" and next(iter(self._children(event)), None) is not None:
+        if action == "RESTRICT" and not self._has_no_child(event):
             # Even if the statement has put the parent's key back meanwhile.
             raise apsw.ConstraintError(FOREIGN_KEY_VIOLATION)
         for key, row in list(self._children(event)):
@@ -270,10 +278,10 @@ class References:
 
     def _refuse(self, event: _Event) -> None:
         """A violation, if children are left and the parent's old key was not written again."""
-        child_row = next(iter(self._children(event)), None)
-        if child_row is None:
+        if self._has_no_child(event):
             return
-        key = self.parent_key(event.child, event.foreign_key, child_row[1])
+        _, child_row = next(iter(self._children(event)))
+        key = self.parent_key(event.child, event.foreign_key, child_row)
         if key is not None and not self._session.transaction.present(key):
             raise apsw.ConstraintError(FOREIGN_KEY_VIOLATION)
 

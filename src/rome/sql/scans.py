@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from rome.records.keys import KeyColumn, KeyLayout
 from rome.records.rows import Value
+from rome.sql import births
 from rome.sql.affinity import UNDECIDED, Undecided, lookup
 from rome.sql.catalog import Row, Table
 from rome.sql.planner import Plan, Term
@@ -31,6 +32,8 @@ from rome.stores.base import Range, Scan
 _FIRST_CHUNK_LOCAL: Final = 256
 _FIRST_CHUNK_REMOTE: Final = 5000
 _FIRST_CHUNK_UNDER_LIMIT: Final = 64
+_LEAST_TO_ORDER: Final = 64
+"""With a LIMIT as well, so many rows are fetched where they are to be put in order by their birth."""
 _GREATEST_CHUNK: Final = 20_000
 _GROWTH: Final = 4
 
@@ -55,6 +58,8 @@ def search(table: Table, session: Session, plan: Plan, arguments: Sequence[Any])
     if plan.path.index is None and plan.single and exact:
         return Search([range.start for range in ranges], [], exact)
     size = _first_chunk(session, plan, arguments)
+    if table.has_births and not plan.order:
+        size = max(size, _LEAST_TO_ORDER)
     follow = plan.path.index is not None
     return Search([], [Scan(range, size, plan.reverse, follow) for range in ranges], exact)
 
@@ -69,6 +74,8 @@ def scan_rows(
     chunks = _chunks(table, session, found.scans)
     if plan.order and not found.exact:
         return iter([_sorted(table, plan, [row for rows in chunks for row in rows])])
+    if table.has_births:
+        chunks = (births.ordered(plan, rows) for rows in chunks)
     if plan.order:
         return _in_order(table, plan, chunks)
     return chunks

@@ -1,10 +1,10 @@
 """The schema of one connection: its catalog, its shadow, and the virtual tables that stand for it.
 
-    catalog      what the running transaction takes the schema to be
-    shadow       the same as real, empty tables; made when it is first needed
-    installed    the virtual tables and views in the connection's query processor
+    catalog         what the running transaction takes the schema to be
+    shadow          the same as real, empty tables; made when it is first needed
+    installation    the virtual tables and views in the connection's query processor
 
-DDL changes all three, and writes the catalog into the transaction like any other key. Each change
+DDL changes all three, and COMMIT writes the catalog like any other key. Each change
 remembers the catalog before it with its mark in the write buffer, so that rolling back to a
 savepoint, or the whole transaction, brings the right one back; the shadow is then thrown away and
 made again, and the installed tables are compared with what they should be.
@@ -12,35 +12,23 @@ made again, and the installed tables are compared with what they should be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Callable
 
 import apsw
 
 from rome.errors import RomeError
 from rome.records.keys import CATALOG_KEY, schema_key
-from rome.sql.catalog import Catalog, Index, Table
+from rome.sql import recall
+from rome.sql.alteration import Alteration, alter, mentions
+from rome.sql.catalog import EMPTY, Catalog, Index, Table
+from rome.sql.conversion import Conversion
 from rome.sql.errors import NotSupported
-from rome.sql.module import VirtualTable, declaration
+from rome.sql.installation import Installation
 from rome.sql.session import Session
 from rome.sql.shadow import Shadow, quote
 from rome.sql.shared import SchemaVersion, Shared
-from rome.sql.statement import Statement
+from rome.sql.statement import Statement, analyse
 from rome.sql.writer import Writer
-from rome.stores.base import Range, prefix_range
-
-_MODULE = "rome"
-_CHUNK = 5000
-"""Entries fetched at once where a whole key space is gone through."""
-
-
-class _Departed:
-    """A table that is connected to just once more, to be dropped (apsw.VTTable)."""
-
-    def Disconnect(self) -> None:
-        """Nothing is held."""
-
-    Destroy = Disconnect
 
 
 class Schema:
@@ -50,14 +38,16 @@ class Schema:
         self._shared = shared
         self._session = session
         self._db = db
-        self.version = SchemaVersion(0, Catalog())
+        self.version = SchemaVersion(0, EMPTY)
         """The committed schema that the transaction began under."""
-        self.catalog = Catalog()
+        self.catalog = EMPTY
+        self.installation = Installation(session, db)
         self._shadow: Shadow | None = None
+        self._shadowed = EMPTY
+        """The catalog that the shadow stands for."""
+        self._behind: list[str] = []
+        """The DDL that the shadow has not run yet."""
         self._changes: list[tuple[int, Catalog]] = []
-        self._installed: dict[str, Table] = {}
-        self._virtual: dict[str, VirtualTable] = {}
-        self._installed_views: dict[str, str] = {}
         self._temporary_ddl: list[str] = []
         self._writer: Writer | None = None
         self.on_change: Callable[[], None] = lambda: None
@@ -66,44 +56,28 @@ class Schema:
         """Whether the program registered functions, which a schema must not depend on."""
         self.on_shadow: Callable[[apsw.Connection], None] = lambda db: None
         """Called with a new shadow, for what the program registered on the connection."""
-        db.create_module(_MODULE, cast("apsw.VTModule", self), use_bestindex_object=True, use_no_change=True)
 
     def bind(self, writer: Writer) -> None:
         """The writer needs the schema, and the virtual tables need the writer."""
         self._writer = writer
 
-    # apsw.VTModule
-
-    def Create(
-        self, db: apsw.Connection, module: str, database: str, name: str, *arguments: str
-    ) -> tuple[str, VirtualTable | _Departed]:
-        # SQLite connects to a table again after it rolled back, if only to drop it.
-        table = self._installed.get(name.lower()) or self.catalog.tables.get(name.lower())
-        if table is None:
-            return "CREATE TABLE x(gone)", _Departed()
-        db.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
-        assert self._writer is not None
-        virtual = VirtualTable(table, self._session, self._writer, db)
-        self._virtual[name.lower()] = virtual
-        return declaration(table), virtual
-
-    Connect = Create
-
-    def virtual(self, name: str) -> VirtualTable:
-        return self._virtual[name.lower()]
+    @property
+    def _bound_writer(self) -> Writer:
+        assert self._writer is not None, "the processor binds it"
+        return self._writer
 
     # Which schema it is
 
     @property
     def shadow(self) -> Shadow:
         if self._shadow is None:
-            if self.catalog is self.version.catalog:
-                self._shadow = self._shared.shadow(self.version)
-            else:
-                self._shadow = Shadow(self.catalog.entries)
+            self._shadow = recall.shadow(self._shadowed)
             self.on_shadow(self._shadow.db)
             for sql in self._temporary_ddl:
                 self._shadow.db.execute(sql)
+        for sql in self._behind:
+            self._shadow.db.execute(sql)
+        self._behind.clear()
         return self._shadow
 
     @property
@@ -114,8 +88,8 @@ class Schema:
         """Take a committed schema for the next transaction."""
         if version.number == self.version.number and self.catalog is self.version.catalog:
             return
-        self.version = version
         self._become(version.catalog)
+        self.version = version  # last: what was interrupted is done again
 
     def rollback_to(self, mark: int, natively: bool = False) -> None:
         """The write buffer goes back to this mark: so does the schema.
@@ -125,10 +99,15 @@ class Schema:
         before = None
         while self._changes and self._changes[-1][0] >= mark:
             before = self._changes.pop()[1]
+        if natively:
+            self.installation.clear()
         if before is not None:
-            if natively:
-                self._uninstall()
             self._become(before)
+
+    def before_commit(self) -> None:
+        """Put the catalog, if it was changed, with what COMMIT writes: once, however many statements did."""
+        if self._changes:
+            self._session.transaction.put(CATALOG_KEY, recall.encode(self.catalog))
 
     def committed(self, number: int) -> None:
         """The transaction was committed under this number."""
@@ -139,44 +118,28 @@ class Schema:
 
     def _become(self, catalog: Catalog) -> None:
         self.catalog = catalog
+        self._discard_shadow(catalog)
+        self._install()
+
+    def _discard_shadow(self, catalog: Catalog) -> None:
+        """The next shadow is to stand for this catalog."""
         self._shadow = None
-        self.install()
+        self._shadowed = catalog
+        self._behind.clear()
 
-    # The query processor's tables
-
-    def install(self) -> None:
-        """Make the query processor's tables and views those of the catalog."""
-        wanted, views = self.catalog.tables, self.catalog.views
-        for name, sql in list(self._installed_views.items()):
-            if views.get(name) != sql:
-                self._db.execute(f"DROP VIEW IF EXISTS main.{quote(name)}")
-                del self._installed_views[name]
-        for name, table in list(self._installed.items()):
-            if wanted.get(name) is not table:
-                self._db.execute(f"DROP TABLE IF EXISTS main.{quote(name)}")
-                del self._installed[name]
-                self._virtual.pop(name, None)
-        for name, table in wanted.items():
-            if name not in self._installed:
-                self._db.execute(f"CREATE VIRTUAL TABLE main.{quote(table.name)} USING {_MODULE}")
-                self._installed[name] = table
-        for name, sql in views.items():
-            if name not in self._installed_views:
-                self._db.execute(sql)
-                self._installed_views[name] = sql
+    def _install(self) -> None:
+        """See that the query processor's tables and views are those of the catalog."""
+        self.installation.follow(self.catalog)
         self._session.forget_rows()
         if self._writer is not None:
             self._writer.schema_changed()
         self.on_change()
 
-    def _uninstall(self) -> None:
-        for type, name in self._db.execute(
-            "SELECT type, name FROM main.sqlite_master WHERE type IN ('table', 'view')"
-        ).fetchall():
-            self._db.execute(f"DROP {type} main.{quote(str(name))}")
-        self._installed.clear()
-        self._installed_views.clear()
-        self._virtual.clear()
+    def need(self, statement: Statement) -> None:
+        """See that the tables and views are there that a statement names."""
+        self.installation.need(statement.names)
+        for sql in self._temporary_ddl:  # a temporary view, and what it names
+            self.installation.need(analyse(sql).names)
 
     # Temporary tables are SQLite's own; the shadow has them too, for reflection
 
@@ -193,7 +156,7 @@ class Schema:
         try:
             self._db.execute(sql)
         except apsw.Error:
-            self._shadow = None
+            self._discard_shadow(self.catalog)
             raise
         self._temporary_ddl.append(sql)
 
@@ -205,7 +168,7 @@ class Schema:
         """SQLite rolled back the temporary DDL from this one on."""
         if len(self._temporary_ddl) > count:
             del self._temporary_ddl[count:]
-            self._shadow = None
+            self._discard_shadow(self.catalog)
 
     @property
     def temporary_count(self) -> int:
@@ -221,23 +184,30 @@ class Schema:
         before = self.catalog
         if statement.verb == "drop" and statement.kind == "table" and foreign_keys:
             self._refuse_orphans(before, statement.name)
-        altered = statement.table or statement.name if statement.verb == "alter" else None
         try:
-            after = self.shadow.apply(sql, before, altered)
+            alteration, after = self._apply(statement, sql)
+            self._shadowed = after
+            _refuse_long_keys(before, after)
             if self.has_own_functions():
                 _refuse_own_functions(after)
         except RomeError:
-            self._shadow = None  # SQLite took the statement, ROME does not
+            self._discard_shadow(before)  # SQLite took the statement, ROME does not
             raise
         if after.entries == before.entries:
             return False
         try:
-            self._move_data(before, after)
-            transaction.put(CATALOG_KEY, after.encode())
+            first_new = self.version.catalog.next_number
+            rows = Conversion(
+                self._session, self._bound_writer, lambda: self.shadow, before, after, first_new
+            )
+            rows.move(displace=alteration is not None)
             transaction.put(schema_key(), after.next_number.to_bytes(8, "big"))
             self._changes.append((mark, before))
             self.catalog = after
-            self.install()
+            self._install()
+            if alteration is not None:
+                rows.put_back()
+                rows.check(statement.name or "", alteration.added, foreign_keys)
         except BaseException:
             transaction.buffer.rollback_to(mark)
             self.rollback_to(mark)
@@ -245,6 +215,36 @@ class Schema:
             self._become(before)
             raise
         return True
+
+    def _apply(self, statement: Statement, sql: str) -> tuple[Alteration | None, Catalog]:
+        """Run DDL on the shadow: SQLite's as it is, ROME's own as a new CREATE statement."""
+        before = self.catalog
+        if statement.alteration_at is None:
+            altered = statement.table or statement.name if statement.verb == "alter" else None
+            return None, self._run_on_shadow(sql, altered)
+        table = before.table(statement.name or "")
+        if table is None:
+            raise apsw.SQLError(f"no such table: {statement.name}")
+        change = alter(sql, statement.alteration_at, table.sql)
+        if not isinstance(change, Alteration):
+            return None, self._run_on_shadow(change.sql, table.name) if change.sql else before
+        without = []
+        if change.dropped_column is not None:
+            without = [i.name for i in table.indexes if _depends(before, table, i, change.dropped_column)]
+        return change, self.shadow.replace(table, change.sql, without, before)
+
+    def _run_on_shadow(self, sql: str, altered: str | None) -> Catalog:
+        """The catalog after a DDL statement of SQLite's, which the shadow may run later."""
+        depends_on_connection = self.has_temporary or self.has_own_functions()
+        after = recall.after(self.catalog, sql, altered) if not depends_on_connection else None
+        if after is not None:
+            if self._shadow is not None:
+                self._behind.append(sql)
+            return after
+        after = self.shadow.apply(sql, self.catalog, altered)
+        if not depends_on_connection:
+            recall.remember(self.catalog, sql, altered, after)
+        return after
 
     def _refuse_orphans(self, catalog: Catalog, name: str | None) -> None:
         """DROP TABLE deletes the rows first, which rows of other tables may refer to."""
@@ -257,74 +257,28 @@ class Schema:
             columns = " AND ".join(
                 f"{quote(child.columns[ordinal].name)} IS NOT NULL" for ordinal in foreign_key.columns
             )
+            self.installation.need((child.name.lower(),))
             found = self._db.execute(f"SELECT 1 FROM main.{quote(child.name)} WHERE {columns} LIMIT 1")
             if found.fetchall():
                 raise apsw.ConstraintError("FOREIGN KEY constraint failed")
 
-    def _move_data(self, before: Catalog, after: Catalog) -> None:
-        """Write and delete what the new schema asks for: rows of dropped tables, index entries."""
-        old = {table.id: table for table in before.tables.values()}
-        new = {table.id: table for table in after.tables.values()}
-        for id, table in old.items():
-            if id not in new:
-                self._clear(table.row_layout.prefix)
-                self._session.transaction.buffer.add(table.count_key, -self._session.row_count(table))
-            kept = {index.id for index in new[id].indexes} if id in new else set()
-            for index in table.indexes:
-                if index.id not in kept:
-                    self._clear(table.index_layouts[index.id].prefix)
-        for id, table in new.items():
-            if id in old and old[id] is not table:
-                self._refuse_added_columns(old[id], table)
-                present = {index.id for index in old[id].indexes}
-                for index in table.indexes:
-                    if index.id not in present:
-                        self._build(table, index)
 
-    def _clear(self, prefix: bytes) -> None:
-        transaction = self._session.transaction
-        for key, _ in self._entries(prefix):
-            transaction.delete(key)
+def _depends(catalog: Catalog, table: Table, index: Index, column: str) -> bool:
+    """Whether an index goes with a column."""
+    if index.for_foreign_key or index.is_automatic:
+        return False
+    if not index.computed:
+        return any(table.columns[ordinal].name.lower() == column.lower() for ordinal in index.columns)
+    sql = next(sql for type, name, _, sql in catalog.entries if type == "index" and name == index.name)
+    return mentions(sql, column)
 
-    def _entries(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All entries of a key space, fetched piece by piece."""
-        rest: Range | None = prefix_range(prefix)
-        while rest is not None:
-            entries, rest = self._session.transaction.scan(rest, _CHUNK)
-            yield from entries
 
-    def _build(self, table: Table, index: Index) -> None:
-        """Enter all rows into a new index. Raises `apsw.ConstraintError` if it is unique and they are not."""
-        transaction = self._session.transaction
-        for key, data in self._entries(table.row_layout.prefix):
-            row = table.decode(data)
-            if index.computed:
-                values = self.shadow.compute(table, index, row)
-                if values is None:
-                    continue
-            else:
-                values = [row[ordinal] for ordinal in index.columns]
-            entry = table.entry_key(index, values, row)
-            if transaction.buffer.written(entry)[0]:
-                raise apsw.ConstraintError(table.unique_violation(index))
-            transaction.put(entry, key)
-
-    def _refuse_added_columns(self, before: Table, after: Table) -> None:
-        """What SQLite refuses to add to a table that has rows."""
-        known = {column.id for column in before.columns}
-        added = [column for column in after.columns if column.id not in known]
-        if not added or not transaction_has_rows(self._session, before):
-            return
-        for column in added:
-            # Whether a default is a constant is best known to SQLite, and it looks only where there are rows.
-            scratch = apsw.Connection(":memory:")
-            scratch.execute("CREATE TABLE t (a); INSERT INTO t VALUES (NULL)")
-            notnull = " NOT NULL" if column.notnull and not column.generated else ""
-            default = f" DEFAULT ({column.default})" if column.default is not None else ""
-            try:
-                scratch.execute(f"ALTER TABLE t ADD COLUMN b {column.affinity}{notnull}{default}")
-            finally:
-                scratch.close()
+def _refuse_long_keys(before: Catalog, after: Catalog) -> None:
+    """An index that no row could be written to is refused when it is made. Raises `LimitExceeded`."""
+    for name, table in after.tables.items():
+        if before.tables.get(name) is not table:
+            table.row_layout  # noqa: B018 - to make a layout counts its columns
+            table.index_layouts  # noqa: B018
 
 
 def _refuse_own_functions(catalog: Catalog) -> None:
@@ -335,15 +289,3 @@ def _refuse_own_functions(catalog: Catalog) -> None:
         raise NotSupported(
             f"{error}: a schema cannot use a function or collation that only this program has"
         ) from error
-
-
-def transaction_has_rows(session: Session, table: Table) -> bool:
-    """Whether a table has any row."""
-    entries: list[tuple[bytes, bytes]] = []
-    rest: Range | None = prefix_range(table.row_layout.prefix)
-    limit = 1
-    while rest is not None and not entries:
-        # A chunk without entries only says that this transaction has deleted what was stored there.
-        entries, rest = session.transaction.scan(rest, limit)
-        limit = min(limit * 8, _CHUNK)
-    return bool(entries)

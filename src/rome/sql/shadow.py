@@ -47,6 +47,8 @@ class Shadow:
         self.db.convert_binding = convert
         regexp.register(self.db)
         self.db.pragma("foreign_keys", 0)
+        # Each table takes a page, and nothing is in it.
+        self.db.pragma("page_size", 512)
         self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
         with self.db:
             for _, _, _, sql in sorted(entries, key=lambda entry: _CREATION_ORDER[entry[0]]):
@@ -74,7 +76,32 @@ class Shadow:
     def apply(self, sql: str, catalog: Catalog, altered: str | None) -> Catalog:
         """Run DDL; returns the catalog after it. `altered`: the table of an ALTER TABLE."""
         self.db.execute(sql)
-        entries = self.entries()
+        return self._changed(catalog, altered)
+
+    def replace(self, table: Table, sql: str, without: Sequence[str], catalog: Catalog) -> Catalog:
+        """Make a table anew from this CREATE statement, with its indexes but those; the catalog after it.
+
+        A table whose rows cannot stay where they are gets a number of its own, as a new one would.
+        """
+        indexes = [
+            entry
+            for entry in catalog.entries
+            if entry[0] == "index" and entry[2].lower() == table.name.lower() and entry[1] not in without
+        ]
+        with self.db:
+            self.db.execute(f"DROP TABLE main.{quote(table.name)}")
+            self.db.execute(sql)
+            for _, _, _, index_sql in indexes:
+                self.db.execute(index_sql)
+        return self._changed(catalog, table.name)
+
+    def _changed(self, catalog: Catalog, altered: str | None) -> Catalog:
+        """The catalog after DDL: what is known stays as it is, what is new is described."""
+        # The texts that stay are those of the catalog before, which lives on beside this one.
+        known = {entry: entry for entry in catalog.entries}
+        entries = tuple(known.get(entry, entry) for entry in self.entries())
+        if entries == catalog.entries:
+            return catalog
         before, after = _by_table(catalog.entries), _by_table(entries)
         next_number = catalog.next_number
 
@@ -92,6 +119,8 @@ class Shadow:
                 tables[name] = previous
             else:
                 tables[name] = self._describe(after[name][0][1], _Numbers.grown(previous, take_number))
+                if previous is not None and not _keeps_rows(previous, tables[name]):
+                    tables[name] = self._describe(after[name][0][1], _Numbers.grown(None, take_number))
         return Catalog(entries, tables, next_number)
 
     def _describe(self, name: str, numbers: _Numbers) -> Table:
@@ -129,7 +158,8 @@ class Shadow:
             key_kind = "hidden"
         columns = numbers.columns(facts, self._constant)
         if numbers.hidden is None:
-            numbers.hidden = numbers.take_column() if key_kind == "hidden" else -1
+            has_more = key_kind == "hidden" or (key_kind == "clustered" and not without_rowid)
+            numbers.hidden = numbers.take_column() if has_more else -1
         found_indexes = [
             self._describe_index(index, bool(unique), sql, columns, numbers)
             for _, index, unique, origin, _ in reversed(indexes)
@@ -176,11 +206,13 @@ class Shadow:
         terms, where = index_terms(sql) if sql else ([], None)
         computed = any(row[1] < 0 for row in parts)
         if name.startswith("sqlite_autoindex_"):
-            identity = "auto:" + name.rsplit("_", 1)[1]
+            # These are numbered by place: one that goes moves up those behind it.
+            terms_of_it = tuple((columns[row[1]].id, row[4].upper(), bool(row[3])) for row in parts)
+            id = numbers.automatic_index("auto:" + name.rsplit("_", 1)[1], terms_of_it)
         else:
-            identity = "index:" + name.lower()
+            id = numbers.index("index:" + name.lower())
         return Index(
-            id=numbers.index(identity),
+            id=id,
             name=name,
             unique=unique,
             columns=() if computed else tuple(row[1] for row in parts),
@@ -300,6 +332,7 @@ class _Numbers:
         next_column: int,
         indexes: dict[str, int],
         take: Callable[[], int] | None,
+        automatic: dict[_Terms, int] | None = None,
     ) -> None:
         self.table = table
         self.hidden = hidden
@@ -308,6 +341,7 @@ class _Numbers:
         self._known = known
         self._indexes = indexes
         self._take = take
+        self._automatic = automatic or {}
         self._is_new = not known
 
     @classmethod
@@ -321,7 +355,9 @@ class _Numbers:
             return cls(take(), [], None, 0, {}, take)
         known = [(column.name, column.id, column.missing) for column in previous.columns]
         hidden, next_column = previous.hidden_id, previous.next_column
-        return cls(previous.id, known, hidden, next_column, previous.index_ids, take)
+        automatic = {_terms(previous, index): index.id for index in previous.indexes if index.is_automatic}
+        by_name = {k: id for k, id in previous.index_ids.items() if not k.startswith("auto:")}
+        return cls(previous.id, known, hidden, next_column, by_name, take, automatic)
 
     def columns(
         self, facts: list[_ColumnFacts], constant: Callable[[str, str | None], Value]
@@ -357,6 +393,13 @@ class _Numbers:
         self.next_column += 1
         return self.next_column - 1
 
+    def automatic_index(self, identity: str, terms: _Terms) -> int:
+        """The number of a constraint's index, which is known again by what it is over."""
+        number = self._automatic.get(terms)
+        if number is not None:
+            self._indexes = {**self._indexes, identity: number}
+        return self.index(identity)
+
     def index(self, identity: str) -> int:
         number = self._indexes.get(identity)
         if number is None:
@@ -364,6 +407,30 @@ class _Numbers:
             number = self._take()
         self.used_indexes[identity] = number
         return number
+
+
+_Terms = tuple[tuple[int, str, bool], ...]
+"""What an index is over: the columns' ids, with collation and direction."""
+
+
+def _terms(table: Table, index: Index) -> _Terms:
+    ids = (table.columns[ordinal].id for ordinal in index.columns)
+    return tuple(zip(ids, index.collations, index.descending, strict=True))
+
+
+def _keeps_rows(before: Table, after: Table) -> bool:
+    """Whether the rows of a table can stay as they are stored: same keys, same kinds of values."""
+
+    def key(table: Table) -> object:
+        return table.key_kind, [
+            (table.columns[ordinal].id, table.columns[ordinal].collation)
+            for ordinal in table.key_columns
+            if ordinal < len(table.columns)
+        ]
+
+    affinities = {column.id: column.affinity for column in before.columns}
+    same = all(affinities.get(column.id, column.affinity) == column.affinity for column in after.columns)
+    return same and key(before) == key(after)
 
 
 def _check_order(indexes: list[tuple[Any, ...]], described: list[Index], key_kind: str) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """What all connections to one open store share: the newest schema known, counts, sequences.
 
-A connection is cheap because of this: the catalog is decoded once in a process for each version of
-the schema, and a connection's shadow database is a copy of an image that was built once.
+A connection is cheap because of this: the catalog is read once in a process for each version of the
+schema (rome.sql.recall decodes it, and has images of the shadow database).
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from rome.records.keys import CATALOG_KEY, schema_key
-from rome.sql.catalog import Catalog, decode_catalog
+from rome.sql import recall
+from rome.sql.catalog import EMPTY, Catalog
+from rome.sql.counters import Tally
 from rome.sql.sequences import Sequences
-from rome.sql.shadow import Shadow
+from rome.sql.turns import Turns
 from rome.stores.base import ABSENT, Read, Store
 
 
@@ -25,31 +27,26 @@ class SchemaVersion:
 
 
 @dataclass(slots=True)
-class Counters:
-    """What became of this process's transactions on one store, for an operator to read."""
-
-    commits: int = 0
-    """Commits that wrote."""
-    conflicts: int = 0
-    """Commits that found another transaction in their way."""
-    replays: int = 0
-    """Runs of a transaction beyond its first."""
-    raised: int = 0
-    """Conflicts that reached the program."""
-
-
-@dataclass(slots=True)
 class Shared:
     """Shared by the connections to one store; safe for use by many threads."""
 
     store: Store
     sequences: Sequences
-    newest: SchemaVersion = SchemaVersion(ABSENT, Catalog())
+    newest: SchemaVersion = SchemaVersion(ABSENT, EMPTY)
     counts: dict[bytes, int] = field(default_factory=dict)
     """Row counts as last seen, moved by this process's own commits; hints for planning."""
-    counters: Counters = field(default_factory=Counters)
-    _images: dict[int, bytes] = field(default_factory=dict)
+    tally: Tally = field(init=False)
+    turns: Turns | None = None
+    """Present where the URL asks for them."""
     _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.store)
+
+    def take_turns(self) -> None:
+        """From now on, transactions that write wait for each other."""
+        with self._lock:
+            self.turns = self.turns or Turns(self.store)
 
     def load(self) -> SchemaVersion:
         """Read the schema as it is now; two round trips."""
@@ -58,17 +55,19 @@ class Shared:
             reply = snapshot.read(Read(keys=[schema_key(), CATALOG_KEY]))
             marker, stored = reply.values[schema_key()], reply.values[CATALOG_KEY]
             if marker is None or stored is None:
-                version = SchemaVersion(ABSENT, Catalog())
+                version = SchemaVersion(ABSENT, EMPTY)
             elif marker.version == self.newest.number:
                 version = self.newest
             else:
-                shadow = Shadow(tuple(map(tuple, decode_catalog(stored.value)["entries"])))
-                version = SchemaVersion(marker.version, shadow.catalog(stored.value))
+                version = SchemaVersion(marker.version, recall.decode(stored.value))
             keys = [table.count_key for table in version.catalog.tables.values()]
             if keys:
                 self.counts.update(snapshot.read(Read(counters=keys)).counters)
         finally:
             snapshot.close()
+        if version is not self.newest:
+            # The database may have been wiped, and its numbers begin anew.
+            self.sequences.give_up()
         with self._lock:
             self.newest = version
         return version
@@ -78,21 +77,6 @@ class Shared:
         with self._lock:
             if version.number > self.newest.number:
                 self.newest = version
-
-    def shadow(self, version: SchemaVersion) -> Shadow:
-        """A shadow of a committed schema, copied from an image."""
-        image = self._images.get(version.number)
-        if image is None:
-            built = Shadow(version.catalog.entries)
-            image = built.db.serialize("main")
-            with self._lock:
-                self._images.clear()
-                self._images[version.number] = image
-            return built
-        shadow = Shadow()
-        if image:
-            shadow.db.deserialize("main", image)
-        return shadow
 
     def moved(self, adds: dict[bytes, int]) -> None:
         """A commit of this process changed row counts."""
@@ -105,7 +89,7 @@ def shared_of(store: Store, sequence_block: int) -> Shared:
     with _registry_lock:
         found: Shared | None = getattr(store, "_rome_shared", None)
         if found is None:
-            found = Shared(store, Sequences(sequence_block))
+            found = Shared(store, Sequences(sequence_block, store))
             store._rome_shared = found  # type: ignore[attr-defined]
         return found
 

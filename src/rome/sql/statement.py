@@ -10,13 +10,15 @@ A program runs few different texts, many times each, so the analysis is kept by 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import apsw
 
-from rome.sql.lexer import Cursor, Token, matching_parenthesis, parameter_numbers, tokens, unquoted
+from rome.sql.alteration import is_extended
+from rome.sql.lexer import Cursor, Token, is_name, matching_parenthesis, parameter_numbers, tokens, unquoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Statement:
     """IF EXISTS or IF NOT EXISTS was said."""
     table: str | None = None
     """The table that is written to, or that a table, index or trigger statement is about."""
+    alteration_at: int | None = None
+    """Where the action of an ALTER TABLE begins that SQLite does not know (rome.sql.alteration)."""
     as_select_at: int | None = None
     """Where the query of CREATE TABLE … AS begins."""
     insert_columns: tuple[str, ...] | None = None
@@ -57,11 +61,15 @@ class Statement:
     """The last LIMIT in the text, if it is a number."""
     limit_parameter: int | None = None
     """The number (from 1) of the parameter that is the last LIMIT in the text."""
+    names: frozenset[str] = frozenset()
+    """What may name a table or a view, in small letters; among it much that does not."""
     mentions_catalog: bool = False
     """sqlite_master or another table of SQLite's own is named, or a pragma_… table function."""
     is_repeatable: bool = True
     """No clock, no random number and no state of the connection is asked for by name (the defaults of
     columns are not looked at)."""
+    in_subquery: bool = False
+    """There may be an IN with a query or a table behind it."""
     param_count: int = 0
     has_named_parameters: bool = False
     tail: int | None = None
@@ -74,6 +82,9 @@ class Statement:
     @property
     def temporary(self) -> bool:
         return self.schema == "temp"
+
+
+_IN_SUBQUERY = re.compile(r"\bIN\s*(\(\s*(SELECT|WITH|VALUES)\b|[^\s(])", re.IGNORECASE)
 
 
 @lru_cache(maxsize=4096)
@@ -94,6 +105,8 @@ def analyse(sql: str) -> Statement:
         tail=tail,
         param_count=max(numbers.values(), default=0),
         has_named_parameters=any(token.kind == "parameter" and token.text[0] != "?" for token in found),
+        in_subquery=_IN_SUBQUERY.search(sql) is not None,
+        names=_names(found),
         mentions_catalog=any(map(_is_catalog_name, found)),
         is_repeatable=_is_repeatable(found),
         has_limit=has_limit,
@@ -104,6 +117,11 @@ def analyse(sql: str) -> Statement:
 
 def split_script(sql: str) -> list[str]:
     """The statements of a script, without the semicolons between them."""
+    return list(_split(sql))
+
+
+@lru_cache(maxsize=4)
+def _split(sql: str) -> tuple[str, ...]:
     found = tokens(sql)
     statements = []
     start = 0
@@ -112,7 +130,7 @@ def split_script(sql: str) -> list[str]:
         if end > start:
             statements.append(sql[found[start].start : found[end - 1].end])
         start = end + 1
-    return statements
+    return tuple(statements)
 
 
 def _statement_end(found: Sequence[Token], start: int) -> int:
@@ -305,7 +323,17 @@ def _drop_or_alter(verb: str, cursor: Cursor) -> Statement:
     if_exists = cursor.accept("IF", "EXISTS")
     schema, name = _object_name(cursor)
     table = name if kind == "table" else None
-    return Statement(verb, kind=kind, name=name, schema=schema, if_exists=if_exists, table=table)
+    action = cursor.peek().start
+    extended = verb == "alter" and table is not None and is_extended(cursor)
+    return Statement(
+        verb,
+        kind=kind,
+        name=name,
+        schema=schema,
+        if_exists=if_exists,
+        table=table,
+        alteration_at=action if extended else None,
+    )
 
 
 def _pragma(cursor: Cursor) -> Statement:
@@ -339,6 +367,25 @@ def _catalog_tables() -> frozenset[str]:
 
 def _is_catalog_name(token: Token) -> bool:
     return token.kind in ("word", "quoted") and unquoted(token).lower() in _catalog_tables()
+
+
+def _names(found: Sequence[Token]) -> frozenset[str]:
+    """All names but columns behind their table and what stands behind AS.
+
+    What is before a period is a schema, or a table that is named elsewhere, too.
+    """
+    names = set()
+    for index, token in enumerate(found):
+        if not is_name(token) or (index + 1 < len(found) and found[index + 1].text == "."):
+            continue
+        before = found[index - 1] if index else None
+        if before is not None and before.text == ".":
+            if index < 2 or unquoted(found[index - 2]).lower() not in ("main", "temp"):
+                continue
+        elif before is not None and before.word == "AS":
+            continue
+        names.add(unquoted(token).lower())
+    return frozenset(names)
 
 
 _CLOCK_WORDS = frozenset(["CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME"])

@@ -11,12 +11,15 @@ seen to here, in SQLite's order and with SQLite's texts:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import apsw
 
+from rome.errors import Conflict
 from rome.records.rows import Value
+from rome.sql import births
 from rome.sql.affinity import UNDECIDED, Undecided, stored
 from rome.sql.catalog import Catalog, Index, Row, Table
 from rome.sql.checks import PendingChecks
@@ -67,6 +70,8 @@ class Writer:
         self._checks: PendingChecks | None = None
         self._again: Numbers = {}
         self._drawn: Numbers = {}
+        self._numbered: set[bytes] = set()
+        """The keys of this transaction's rows that were made with numbers it has drawn."""
         self.references = References(session, catalog, self)
         self.foreign_keys = True
 
@@ -74,8 +79,18 @@ class Writer:
         """A transaction begins; it draws these numbers first, being a second run of the one that did."""
         self._again = {counter: drawn[:] for counter, drawn in (numbers or {}).items()}
         self._drawn = {}
+        self._numbered.clear()
         self._checks = PendingChecks(self._session.transaction)
         self.references.begin()
+
+    @contextmanager
+    def trusting_references(self) -> Iterator[None]:
+        """For rows that were there before: their foreign keys have been judged."""
+        kept, self.foreign_keys = self.foreign_keys, False
+        try:
+            yield
+        finally:
+            self.foreign_keys = kept
 
     def schema_changed(self) -> None:
         self._given.clear()
@@ -128,10 +143,13 @@ class Writer:
         elif table.key_kind == "hidden":
             row.append(self._next_number(table, row, None))
             blind = True
+        elif table.has_births:
+            row.append(births.now())
         key = table.row_key(row)
         entries = self._entries(table, row)
         if blind:
             self._session.transaction.expect_absent(key)
+            self._numbered.add(key)
         claims = [] if blind else [(None, key)]
         self._claim(table, key, row, claims + _unique(entries), mode)
         self._write(table, key, row, entries)
@@ -258,11 +276,11 @@ class Writer:
             self._session.transaction.load(presence=[claimed for _, claimed in claims])
             for index, claimed in claims:
                 if self.checks.claim_now(claimed):
-                    self._session.transaction.note(claimed, claimed, table.unique_violation(index))
-                elif mode == "IGNORE":
+                    # If it is taken at COMMIT, the statement has to be run again: it never fails.
+                    continue
+                if mode == "IGNORE":
                     raise RowIgnored
-                else:
-                    self._replace(table, index, claimed)
+                self._replace(table, index, claimed)
             return
         if len(claims) > 1:
             claims.sort(key=lambda claim: table.checked.index(claim[0].id if claim[0] is not None else -1))
@@ -276,11 +294,14 @@ class Writer:
         self._session.transaction.load(presence=[claimed for _, claimed in claims])
         in_the_way: bytes | None = None
         for index, claimed in claims:
-            if self.checks.claim_now(claimed):
-                self._session.transaction.note(claimed, claimed, table.unique_violation(index))
-                continue
             number = index.id if index is not None else -1
-            if held_back.targets is not None and number not in held_back.targets:
+            is_target = held_back.targets is None or number in held_back.targets
+            if self.checks.claim_now(claimed):
+                if not is_target:
+                    transaction = self._session.transaction
+                    transaction.note_free(claimed, claimed, table.unique_violation(index))
+                continue
+            if not is_target:
                 raise apsw.ConstraintError(table.unique_violation(index))
             in_the_way = in_the_way or self._holder(index, claimed)
         if in_the_way is not None:
@@ -361,6 +382,13 @@ class Writer:
         """What this transaction has drawn, and what it was given to draw and has not yet."""
         counters = self._drawn.keys() | self._again.keys()
         return {c: self._drawn.get(c, []) + self._again.get(c, []) for c in counters}
+
+    def is_over_numbers(self, conflict: Conflict) -> bool:
+        """Whether a number that was drawn seems to be used. Then those in reserve are given up as well."""
+        used = not self._numbered.isdisjoint(conflict.keys)
+        if used:
+            self._sequences.give_up()
+        return used
 
     def _next_number(self, table: Table, fields: Row, given: tuple[int, ...] | None) -> int:
         """A number from the table's sequence: one of the first run's, if this is a second run."""

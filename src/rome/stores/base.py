@@ -28,6 +28,9 @@ Keys are at least one byte long; values may be empty.
 **Counters** live beside the map: integers that many writers move at once without disturbing each
 other (row counts, sequences). Reading a counter is a hint, never part of the read set. `allocate`
 takes numbers out of a counter for good, whatever becomes of the transaction.
+
+**Leases** live beside the map as well (`rome.stores.leases`). A transaction that runs under a lock names
+its lease in the read set; whether it is held is then looked at when COMMIT validates.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
+
+from rome.stores.leases import Leases
 
 ABSENT = 0
 """The version of a key that is not there. Commit numbers begin at 1."""
@@ -117,6 +122,8 @@ class ReadSet:
     keys: dict[bytes, int] = field(default_factory=dict)
     presence: dict[bytes, bool] = field(default_factory=dict)
     ranges: list[RangeRead] = field(default_factory=list)
+    leases: dict[str, int] = field(default_factory=dict)
+    """Lease → the fencing number under which COMMIT must find it held."""
     assumed: bool = False
     """Something is in here that no reply has said: it holds at no version until COMMIT has looked."""
 
@@ -136,7 +143,7 @@ class ReadSet:
             self.ranges.append(range_read(scan, entries))
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.presence or self.ranges)
+        return bool(self.keys or self.presence or self.ranges or self.leases)
 
 
 def range_read(scan: Scan, entries: list[Entry]) -> RangeRead:
@@ -193,6 +200,8 @@ class Snapshot(ABC):
     def __init__(self) -> None:
         self._reads = ReadSet()
         self._unrecorded: list[tuple[Read, Reply]] = []
+        self.extensions = 0
+        """How often it turned out that others had committed meanwhile, and that all reads still held."""
 
     @property
     def reads(self) -> ReadSet:
@@ -238,6 +247,11 @@ class Store(ABC):
     def __init__(self) -> None:
         self.round_trips = 0
 
+    @property
+    def losses(self) -> int:
+        """How often the store was lost sight of: each time it may have lost its last writes."""
+        return 0
+
     @abstractmethod
     def snapshot(self) -> Snapshot:
         """A new snapshot of the newest state. Costs no round trip by itself."""
@@ -247,13 +261,24 @@ class Store(ABC):
         """Validate the snapshot's read set and write everything, atomically.
 
         Returns the new version once the store has made it as durable as it promises. Raises
-        `Conflict` (with the keys that differ) and writes nothing when the read set no longer
-        holds. `snapshot` may be None for a blind write. Afterwards the snapshot is spent.
+        `LockLost`, or `Conflict` (with the keys that differ), and writes nothing when the read set no
+        longer holds. `snapshot` may be None for a blind write. Afterwards the snapshot is spent.
         """
+
+    @property
+    @abstractmethod
+    def leases(self) -> Leases:
+        """What locks are made of."""
 
     @abstractmethod
     def allocate(self, counter: bytes, count: int = 1) -> int:
         """Take `count` numbers out of a counter; returns the first. Never given out twice."""
+
+    def add_in_passing(self, adds: dict[bytes, int]) -> None:  # noqa: B027 - to let it be is right
+        """Add to counters if that cannot make the caller wait; otherwise let it be. May raise anything.
+
+        For what a process would like to leave behind when it ends.
+        """
 
     @abstractmethod
     def health(self) -> dict[str, str | int | bool]:

@@ -8,6 +8,7 @@ readable by its owner and group as the umask allows. Parameters:
     sync=full|meta|no   (full) what COMMIT waits for, see below
     map_size=BYTES      (1073741824) size of the map to begin with. It is address space, not memory
                         or disk, and grows by itself
+    write_timeout=S     (30) seconds to wait for others to have written
 
 **What an acknowledged commit survives.** With `sync=full`, everything that the disk survives: COMMIT
 returns after fsync of the data and of the page that makes it current. With `sync=meta`, the end of
@@ -15,27 +16,29 @@ every process; a crash of the system may undo the last commit, but the database 
 `sync=no`, the end of every process; a crash of the system may undo the last commits and, on file
 systems that write out of order, damage the database: for data that can be made again.
 
-**Processes and threads.** Any number may use one directory at once. There is one writer at a time,
-and writers wait for each other (without a time-out: LMDB has none; a writer that is killed frees the
-lock, one that is stopped by a signal holds it). Readers never wait. Not for network file systems.
+**Processes and threads.** Any number may use one directory at once. There is one writer at a time, and
+writers wait for each other (see `rome.stores.lmdb_turn`): a writer that is killed frees the lock; behind one
+that is stopped by a signal the others wait for `write_timeout` seconds, and then raise StoreBusy, with
+nothing written. Readers never wait. Not for network file systems.
 
 **A snapshot** is a read transaction of LMDB. While it is open, pages freed since then cannot be used
 again and the file grows, so that snapshots should be short. When the map has to be replaced (see
 `rome.stores.lmdb_environment`), an open snapshot moves to the newest state at its next read,
 if all that it has read still holds there; otherwise that read raises Conflict.
 
-**Three trees**: `entries` (key → 8 bytes version, then the value), `counters` (→ 8 bytes), and
-`meta` (the commit number, and the version of this layout). Keys end at 511 bytes.
+**Four trees**: `entries` (key → 8 bytes version, then the value), `counters` (→ 8 bytes), `leases`
+(those of locks), and `meta` (the commit number, and the version of this layout). Keys end at 511 bytes.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from struct import Struct
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from rome.errors import ConfigurationError, LimitExceeded, StoreError
+from rome.stores import leases
 from rome.stores.base import (
     ABSENT,
     Characteristics,
@@ -51,20 +54,24 @@ from rome.stores.base import (
     total_bytes,
 )
 from rome.stores.lmdb_environment import Environment, acquire
+from rome.stores.lmdb_leases import LMDBLeases, LMDBTable, host_clock
 from rome.stores.validation import check_limits, require
 
 if TYPE_CHECKING:
     from rome.stores.url import StoreURL
 
-PARAMETERS = frozenset({"sync", "map_size"})
+PARAMETERS = frozenset({"sync", "map_size", "write_timeout"})
 
 DEFAULT_MAP_SIZE = 1 << 30
+DEFAULT_WRITE_TIMEOUT = 30.0
 SYNC_CHOICES = ("full", "meta", "no")
 
 _COMMIT_NUMBER = b"commit"
 _number = int.from_bytes
 _version = Struct(">Q").unpack_from
 _make = tuple.__new__
+
+T = TypeVar("T")
 
 
 class Tree:
@@ -87,6 +94,9 @@ class Tree:
     def version_of(self, key: bytes) -> int:
         stored = self._txn.get(key, db=self._environment.entries) if key else None
         return ABSENT if stored is None else _number(stored[:8])
+
+    def require_leases(self, fencing: Mapping[str, int]) -> None:
+        leases.require(LMDBTable(self._environment, self._txn), fencing, host_clock())
 
     def counter(self, name: bytes) -> int:
         return _number(self._txn.get(name, b"", db=self._environment.counters), signed=True)
@@ -183,6 +193,7 @@ class LMDBSnapshot(Snapshot):
             version = tree.version
             if version != self._version:
                 require(self.reads, tree)
+                self.extensions += self._version is not None
         except BaseException:
             txn.abort()
             raise
@@ -209,11 +220,18 @@ class LMDBStore(Store):
         durable=True, shared="host", remote=False, max_key_bytes=511, max_value_bytes=2**31 - 16
     )
 
-    def __init__(self, path: str, sync: str = "full", map_size: int = DEFAULT_MAP_SIZE) -> None:
+    def __init__(
+        self,
+        path: str,
+        sync: str = "full",
+        map_size: int = DEFAULT_MAP_SIZE,
+        write_timeout: float = DEFAULT_WRITE_TIMEOUT,
+    ) -> None:
         super().__init__()
+        self._write_timeout = write_timeout
         self.path = path
         self._open = True
-        self._environment = acquire(path, sync, map_size)
+        self._environment = acquire(path, sync, map_size, write_timeout)
 
     def __repr__(self) -> str:
         return f"<LMDBStore {self.path}>"
@@ -224,37 +242,48 @@ class LMDBStore(Store):
             raise StoreError("this store is closed")
         return self._environment
 
+    @property
+    def leases(self) -> leases.Leases:
+        return LMDBLeases(self)
+
     def snapshot(self) -> Snapshot:
         return LMDBSnapshot(self)
 
     def commit(self, snapshot: Snapshot | None, writes: Writes) -> int:
         check_limits(writes, self.characteristics)
         self.round_trips += 1
-        reads = None
+        reads, seen = None, None
         if snapshot:
-            reads = snapshot.reads
+            reads, seen = snapshot.reads, snapshot.version
             snapshot.close()
-        return self.environment.persist(lambda: self._write(reads, writes), room=total_bytes(writes))
-
-    def _write(self, reads: ReadSet | None, writes: Writes) -> int:
-        environment = self.environment
-        with environment.writing, environment.handle.begin(write=True) as txn:
-            tree = Tree(environment, txn)
-            if reads:
-                require(reads, tree)
-            version = tree.version + 1
-            stamp = version.to_bytes(8)
-            if writes.puts:
-                cursor = txn.cursor(db=environment.entries)
-                cursor.putmulti([(key, stamp + value) for key, value in sorted(writes.puts.items())])
-            for key in writes.deletes:
-                txn.delete(key, db=environment.entries)
-            for counter, amount in writes.adds.items():
-                self._set_counter(txn, counter, tree.counter(counter) + amount)
-            for counter, least in writes.floors.items():
-                self._set_counter(txn, counter, max(least, tree.counter(counter)))
-            txn.put(_COMMIT_NUMBER, stamp, db=environment.meta)
+        version = self.write(lambda txn: self._write(txn, reads, writes), room=total_bytes(writes))
+        if snapshot and seen is not None and version > seen + 1:
+            snapshot.extensions += 1
         return version
+
+    def _write(self, txn: Any, reads: ReadSet | None, writes: Writes) -> int:
+        environment = self._environment
+        tree = Tree(environment, txn)
+        if reads:
+            require(reads, tree)
+        version = tree.version + 1
+        stamp = version.to_bytes(8)
+        if writes.puts:
+            cursor = txn.cursor(db=environment.entries)
+            cursor.putmulti([(key, stamp + value) for key, value in sorted(writes.puts.items())])
+        for key in writes.deletes:
+            txn.delete(key, db=environment.entries)
+        for counter, amount in writes.adds.items():
+            self._set_counter(txn, counter, tree.counter(counter) + amount)
+        for counter, least in writes.floors.items():
+            self._set_counter(txn, counter, max(least, tree.counter(counter)))
+        txn.put(_COMMIT_NUMBER, stamp, db=environment.meta)
+        return version
+
+    def write(self, action: Callable[[Any], T], room: int = 0) -> T:
+        """Run an action in a write transaction, with `room` bytes for it in the map."""
+        environment = self.environment
+        return environment.persist(lambda: environment.write(action, self._write_timeout), room)
 
     def _set_counter(self, txn: Any, counter: bytes, value: int) -> None:
         try:
@@ -269,15 +298,18 @@ class LMDBStore(Store):
 
     def take(self, counter: bytes, count: int) -> int:
         """Take numbers out of a counter, in a transaction of its own."""
-        environment = self.environment
 
-        def act() -> int:
-            with environment.writing, environment.handle.begin(write=True) as txn:
-                last = Tree(environment, txn).counter(counter)
-                self._set_counter(txn, counter, last + count)
-                return last + 1
+        def act(txn: Any) -> int:
+            last = Tree(self._environment, txn).counter(counter)
+            self._set_counter(txn, counter, last + count)
+            return last + 1
 
-        return environment.persist(act)
+        return self.write(act)
+
+    def add_in_passing(self, adds: dict[bytes, int]) -> None:
+        """A commit, unless someone else is at one."""
+        if self._open and self._environment.is_free():
+            self.commit(None, Writes(adds=adds))
 
     def health(self) -> dict[str, str | int | bool]:
         environment = self.environment
@@ -286,7 +318,7 @@ class LMDBStore(Store):
             handle = environment.handle
             info, stat = handle.info(), handle.stat()
             slots = handle.readers().splitlines()[1:]
-            with handle.begin() as txn:
+            with environment.writing, handle.begin() as txn:
                 return {
                     "store": self.kind,
                     "directory": environment.path,
@@ -304,14 +336,14 @@ class LMDBStore(Store):
     def wipe(self) -> None:
         environment = self.environment
 
-        def act() -> None:
-            with environment.writing, environment.handle.begin(write=True) as txn:
-                stamp = (Tree(environment, txn).version + 1).to_bytes(8)
-                txn.drop(environment.entries, delete=False)
-                txn.drop(environment.counters, delete=False)
-                txn.put(_COMMIT_NUMBER, stamp, db=environment.meta)
+        def act(txn: Any) -> None:
+            stamp = (Tree(environment, txn).version + 1).to_bytes(8)
+            txn.drop(environment.entries, delete=False)
+            txn.drop(environment.counters, delete=False)
+            leases.forget_all(LMDBTable(environment, txn))
+            txn.put(_COMMIT_NUMBER, stamp, db=environment.meta)
 
-        environment.persist(act)
+        self.write(act)
 
     def close(self) -> None:
         if self._open:
@@ -327,4 +359,5 @@ def open_url(url: StoreURL) -> LMDBStore:
         "/" + url.database.strip("/"),
         sync=url.choice("sync", SYNC_CHOICES, "full"),
         map_size=url.whole("map_size", DEFAULT_MAP_SIZE, least=1 << 16),
+        write_timeout=url.seconds("write_timeout", DEFAULT_WRITE_TIMEOUT),
     )

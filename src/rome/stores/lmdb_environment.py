@@ -17,8 +17,11 @@ what it inherited would end the parent's read transactions, for their reader slo
 forking ends them first, and each snapshot reopens at its next use, as after growing. No thread may
 be inside LMDB while the process forks, so forking takes all the locks.
 
-**Readers of dead processes** keep old pages from being used again; they are cleared when a
-directory is opened, when the table of readers is full, and before the map grows.
+**Readers of dead processes** keep old pages from being used again, and the file grows; they are cleared
+when a directory is opened, while it is written to (every CLEARING_INTERVAL), when the table of readers
+is full, and before the map grows.
+
+**One writer at a time**: see `rome.stores.lmdb_turn`, whose lock of this process is `writing` here.
 
 Locks are taken in the order `writing`, `_registering`, the readers' own, `_opening`.
 """
@@ -28,9 +31,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any, Protocol, TypeVar
+from contextlib import ExitStack, suppress
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 import lmdb
@@ -44,9 +48,13 @@ from rome.errors import (
     StoreFull,
     StoreReadOnly,
 )
+from rome.stores.lmdb_turn import FILE, Turn
 
 MAX_READERS = 1024
 """Open snapshots, over all processes that use a directory."""
+
+CLEARING_INTERVAL: Final = 1.0
+"""Seconds between two looks of a process that writes for the slots of dead readers."""
 
 _LOCK_FILE_BYTES = 4096 + MAX_READERS * 64
 _LAYOUT = b"1"
@@ -75,17 +83,22 @@ class Reader(Protocol):
 class Environment:
     """The environment of one directory, shared by all stores and snapshots of this process.
 
-    `writing` is held around every write transaction of this process.
+    `writing` is held around every write transaction of this process. `write_timeout`: seconds to wait for
+    others to have written while it is opened; each store brings its own for what it writes.
     """
 
     entries: Any
     counters: Any
+    leases: Any
     meta: Any
 
-    def __init__(self, path: str, sync: str, map_size: int) -> None:
+    def __init__(self, path: str, sync: str, map_size: int, write_timeout: float) -> None:
         self.path = path
         self.sync = sync
         self.writing = threading.Lock()
+        self._turn = Turn(path, self.writing)
+        self._write_timeout = write_timeout
+        self._clearing_at = 0.0
         self.users = 0
         self._map_size = map_size
         self._registering = threading.Lock()
@@ -111,16 +124,7 @@ class Environment:
 
     def _opened(self) -> Any:
         prepare_directory(self.path)
-        handle = lmdb.open(
-            self.path,
-            map_size=self._map_size,
-            max_dbs=8,
-            max_readers=MAX_READERS,
-            max_spare_txns=0,  # a spare one would be freed, with the parent's slot, by a forked child
-            sync=self.sync != "no",
-            metasync=self.sync == "full",
-            mode=0o770,
-        )
+        handle = self._mapped()
         try:
             handle.reader_check()
             self._make_whole(handle)
@@ -129,6 +133,21 @@ class Environment:
             handle.close()
             raise
         return handle
+
+    def _mapped(self) -> Any:
+        """The file, opened. That begins a transaction, and others may have grown the map just before it."""
+        while True:
+            with suppress(lmdb.MapResizedError):
+                return lmdb.open(
+                    self.path,
+                    map_size=self._map_size,
+                    max_dbs=8,
+                    max_readers=MAX_READERS,
+                    max_spare_txns=0,  # a spare one would be freed, with the parent's slot, by a forked child
+                    sync=self.sync != "no",
+                    metasync=self.sync == "full",
+                    mode=0o770,
+                )
 
     def _make_whole(self, handle: Any) -> None:
         """Give a file that was cut short its full length again.
@@ -143,19 +162,55 @@ class Environment:
                 os.posix_fallocate(file.fileno(), length - 1, 1)
 
     def _open_databases(self, handle: Any) -> None:
-        with handle.begin(write=True) as txn:
-            fresh = txn.stat()["entries"] == 0
-            if not fresh and txn.get(b"meta") is None:
-                raise FormatError(f"the LMDB database in {self.path} was not written by ROME")
-            self.entries = handle.open_db(b"entries", txn=txn)
-            self.counters = handle.open_db(b"counters", txn=txn)
-            self.meta = handle.open_db(b"meta", txn=txn)
-            if fresh:
-                txn.put(b"layout", _LAYOUT, db=self.meta)
-            elif (layout := txn.get(b"layout", db=self.meta)) != _LAYOUT:
-                raise FormatError(
-                    f"the database in {self.path} has layout {layout!r}; this ROME reads {_LAYOUT!r}"
-                )
+        """Open the trees, or make them. (lmdb offers no way to do that without a write transaction.)"""
+
+        def act() -> None:
+            with _begun(handle) as txn:
+                fresh = txn.stat()["entries"] == 0
+                if not fresh and txn.get(b"meta") is None:
+                    raise FormatError(f"the LMDB database in {self.path} was not written by ROME")
+                self.entries = handle.open_db(b"entries", txn=txn)
+                self.counters = handle.open_db(b"counters", txn=txn)
+                self.leases = handle.open_db(b"leases", txn=txn)
+                self.meta = handle.open_db(b"meta", txn=txn)
+                if fresh:
+                    txn.put(b"layout", _LAYOUT, db=self.meta)
+                elif (layout := txn.get(b"layout", db=self.meta)) != _LAYOUT:
+                    raise FormatError(
+                        f"the database in {self.path} has layout {layout!r}; this ROME reads {_LAYOUT!r}"
+                    )
+
+        # `writing` is for those who write through the handle, which is not there yet.
+        Turn(self.path, threading.Lock()).run(act, self._write_timeout)
+
+    # writing
+
+    def write(self, action: Callable[[Any], T], patience: float) -> T:
+        """Run an action in a write transaction, which is committed then, when it is this process's turn.
+
+        Raises `StoreBusy` if that was not within `patience` seconds; what LMDB raises is for `persist`.
+        """
+
+        handle = self.handle  # to open it takes a turn
+
+        def act() -> T:
+            if self._handle is not handle:
+                raise StoreError(f"{self.path} was closed when another thread failed; try again")
+            self._clear_now_and_then(handle)
+            with handle.begin(write=True) as txn:
+                return action(txn)
+
+        return self._turn.run(act, patience)
+
+    def _clear_now_and_then(self, handle: Any) -> None:
+        now = time.monotonic()
+        if now >= self._clearing_at:
+            self._clearing_at = now + CLEARING_INTERVAL
+            handle.reader_check()
+
+    def is_free(self) -> bool:
+        """Whether a write would not have to wait, as far as can be said in advance."""
+        return self._turn.is_free()
 
     # readers
 
@@ -190,7 +245,8 @@ class Environment:
 
     def _grow(self, seen: int, room: int | None) -> None:
         """Make the map larger than `seen`, or (without room) as large as another process made it."""
-        self.handle.reader_check()
+        if self.handle.reader_check() and room is not None:
+            return  # the pages that the dead held back may be room enough
 
         def resize() -> None:
             if room is None:
@@ -277,13 +333,13 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(before=_before_fork, after_in_parent=_forking.close, after_in_child=_after_fork_in_child)
 
 
-def acquire(path: str, sync: str, map_size: int) -> Environment:
+def acquire(path: str, sync: str, map_size: int, write_timeout: float) -> Environment:
     """The environment of a directory; opened if this process has not opened it yet."""
     path = os.path.realpath(path)
     with _registry_lock:
         environment = _registry.get(path)
         if environment is None:
-            environment = _registry[path] = Environment(path, sync, map_size)
+            environment = _registry[path] = Environment(path, sync, map_size, write_timeout)
         elif environment.sync != sync:
             raise ConfigurationError(
                 f"{path} is already open in this process with sync={environment.sync}, not sync={sync}"
@@ -295,6 +351,15 @@ def acquire(path: str, sync: str, map_size: int) -> Environment:
         environment.release()
         raise
     return environment
+
+
+def _begun(handle: Any) -> Any:
+    """A write transaction of a handle that nobody else uses yet, in a map as large as others made it."""
+    while True:
+        try:
+            return handle.begin(write=True)
+        except lmdb.MapResizedError:
+            handle.set_mapsize(0)
 
 
 def prepare_directory(path: str) -> None:
@@ -316,6 +381,7 @@ def prepare_directory(path: str) -> None:
             raise
     finally:
         os.close(descriptor)
+    os.close(os.open(os.path.join(path, FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
 
 
 def translated(error: Exception, path: str) -> RomeError:

@@ -22,6 +22,10 @@ lived at v. Readers never wait for a transaction: the lock is held only while a 
 `Pin`, which the database knows by a weak reference: when the last snapshot is closed or simply
 forgotten, the pin is gone. An entry that no pin can see is not put into the history at all; what is
 there is cleaned by later commits, oldest first.
+
+**A commit is whole even if it is interrupted**: a signal's handler can throw an exception at any of its
+instructions. So it notes in a journal what was there before, and takes it away in the very instruction that
+makes the new version current. Whoever finds a journal, under the lock, first takes back what it names.
 """
 
 from __future__ import annotations
@@ -30,13 +34,14 @@ import os
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from weakref import WeakSet, WeakValueDictionary
 
 from sortedcontainers import SortedList
 
 from rome.errors import LimitExceeded, StoreError
+from rome.stores import leases
 from rome.stores.base import (
     ABSENT,
     Characteristics,
@@ -50,6 +55,7 @@ from rome.stores.base import (
     Store,
     Writes,
 )
+from rome.stores.memory_leases import DictTable, MemoryLeases, memory_clock
 from rome.stores.validation import check_limits, require
 
 if TYPE_CHECKING:
@@ -76,6 +82,13 @@ class Past(NamedTuple):
     ended: int
 
 
+class Journal(NamedTuple):
+    """What a commit is about to change, as it was before; None for what was not there."""
+
+    entries: dict[bytes, Entry | None]
+    counters: dict[bytes, int | None]
+
+
 class Database:
     """The versioned map. Every method but `commit`, `fetch` and `wipe` wants the lock held."""
 
@@ -89,6 +102,9 @@ class Database:
         """What is in the history, by the version that ended it."""
         self._pins: WeakValueDictionary[int, Pin] = WeakValueDictionary()
         self.counters: dict[bytes, int] = {}
+        self.leases = DictTable()
+        self._journal: Journal | None = None
+        """Of a commit that is under way, or was interrupted."""
         _databases.add(self)
 
     # reading
@@ -125,6 +141,7 @@ class Database:
     def fetch(self, request: Read, pin: Pin | None) -> tuple[Reply, Pin]:
         """Answer at the pinned version, or at the newest, which is pinned by this."""
         with self.lock:
+            self._mend()
             pin = pin or self.pin()
             version, reply = pin.version, Reply()
             for key in request.keys:
@@ -152,14 +169,22 @@ class Database:
             if (entry := self._latest.get(key)) is not None:
                 yield key, entry.version
 
+    def require_leases(self, fencing: Mapping[str, int]) -> None:
+        leases.require(self.leases, fencing, memory_clock())
+
     # writing
 
     def commit(self, reads: ReadSet | None, writes: Writes) -> int:
         with self.lock:
+            self._mend()
             if reads:
                 require(reads, self)
             self._check_counters(writes)
             version = self.version + 1
+            self._journal = Journal(
+                {key: self._latest.get(key) for keys in (writes.puts, writes.deletes) for key in keys},
+                {name: self.counters.get(name) for names in (writes.adds, writes.floors) for name in names},
+            )
             pinned = sorted(self._pins)
             created = []
             for key, value in writes.puts.items():
@@ -177,9 +202,33 @@ class Database:
                 self.counters[counter] = self.counters.get(counter, 0) + amount
             for counter, least in writes.floors.items():
                 self.counters[counter] = max(self.counters.get(counter, 0), least)
-            self.version = version
-            self._forget(pinned[0] if pinned else version)
+            self._forget(pinned[0] if pinned else self.version)
+            self.version, self._journal = version, None
             return version
+
+    def _mend(self) -> None:
+        """Take back what an interrupted commit has done. (Done again, if that is interrupted as well.)"""
+        journal = self._journal
+        if journal is None:
+            return
+        for key, before in journal.entries.items():
+            if before is None:
+                self._latest.pop(key, None)
+            else:
+                self._latest[key] = before
+        for name, number in journal.counters.items():
+            if number is None:
+                self.counters.pop(name, None)
+            else:
+                self.counters[name] = number
+        kept = {
+            key: [past for past in history if past.ended <= self.version]
+            for key, history in self._history.items()
+        }
+        self._history = {key: history for key, history in kept.items() if history}
+        self._ended = deque(sorted((past.ended, key) for key, each in self._history.items() for past in each))
+        self._order = SortedList({*self._latest, *self._history})
+        self._journal = None
 
     def _retire(self, key: bytes, version: int, pinned: list[int]) -> bool:
         """Put the newest entry into the history if a pin sees it; was the key unknown?"""
@@ -209,6 +258,7 @@ class Database:
                 raise LimitExceeded("a counter would leave the range of 64-bit integers")
 
     def allocate(self, counter: bytes, count: int) -> int:
+        self._mend()
         last = self.counters.get(counter, 0)
         if last + count > COUNTER_MAX:
             raise LimitExceeded("a counter has no numbers left")
@@ -217,12 +267,10 @@ class Database:
 
     def wipe(self) -> None:
         with self.lock:
-            self.version += 1
-            self._latest.clear()
-            self._history.clear()
-            self._order.clear()
-            self._ended.clear()
-            self.counters.clear()
+            self._latest, self._history, self._order, self._ended = {}, {}, SortedList(), deque()
+            self.counters = {}
+            self.version, self._journal = self.version + 1, None
+            leases.forget_all(self.leases)
 
     def retained(self) -> int:
         """How many overwritten entries are kept for open snapshots."""
@@ -303,15 +351,24 @@ class MemoryStore(Store):
             raise StoreError("this store is closed")
         return self._database
 
+    @property
+    def leases(self) -> leases.Leases:
+        return MemoryLeases(self)
+
     def snapshot(self) -> Snapshot:
         return MemorySnapshot(self)
 
     def commit(self, snapshot: Snapshot | None, writes: Writes) -> int:
         check_limits(writes, self.characteristics)
         self.round_trips += 1
-        if snapshot:
-            snapshot.close()
-        return self.database.commit(snapshot.reads if snapshot else None, writes)
+        if snapshot is None:
+            return self.database.commit(None, writes)
+        seen = snapshot.version
+        snapshot.close()
+        version = self.database.commit(snapshot.reads, writes)
+        if seen is not None and version > seen + 1:
+            snapshot.extensions += 1
+        return version
 
     def allocate(self, counter: bytes, count: int = 1) -> int:
         self.round_trips += 1

@@ -7,7 +7,7 @@
 
     db=N                  (0) the number of Redis' database
     prefix=TEXT           (rome:) what the names of the Redis keys begin with
-    connect_timeout=S     (5) seconds to connect and authenticate
+    connect_timeout=S     (5) seconds to connect and authenticate, and to wait for a server that restarts
     read_timeout=S        (10) seconds to wait for an answer
     tls_ca_file, tls_cert_file, tls_key_file=PATH, tls_verify=yes|no   for rome+rediss://
 
@@ -16,7 +16,7 @@ The connection is made at first use, and made again after it was lost.
 **What an acknowledged commit survives** is the server's configuration, not ROME's:
 
     appendonly yes, appendfsync always      a crash of the server and of its machine
-    appendonly yes, appendfsync everysec    a crash of the server; of its machine but for the last
+    appendonly yes, appendfsync everysec    a crash of the server or of its machine but for the last
                                             second or two
     appendonly no (RDB snapshots only)      what was committed before the last snapshot
     fail-over to a replica                  replication is asynchronous: what the primary had not
@@ -27,13 +27,14 @@ A commit is one write to the append-only file, so that a restart finds all of it
 given to keep; ROME notices most of such losses and refuses to go on (FormatError), but cannot notice
 the loss of everything at once. `health()` tells these settings.
 
-**Four Redis keys**, in one hash slot: `rome:{database}:order`, a sorted set of all keys, which Redis
+**Five Redis keys**, in one hash slot: `rome:{database}:order`, a sorted set of all keys, which Redis
 keeps in byte order; `:entries`, a hash of key → 8 bytes version, then the value, with the commit
-number under the empty key; `:counters`; and `:commits`, the identities of the last minute's commits.
+number under the empty key; `:counters`; `:commits`, the identities of the last minute's commits; and
+`:leases`, those of locks.
 Commit numbers follow the server's clock in microseconds and never go back, so that a version is not
 used twice, not even after the database was wiped, or lost its last commits by a fail-over.
 
-**Every exchange is one instant on the server**: HMGET for keys alone, else one of two scripts. A
+**Every exchange is one instant on the server**: HMGET for keys alone, else one of the scripts. A
 snapshot is *lazy*: it takes the number that came with its first reply. When a later reply shows that
 the store has moved on, the request is sent again along with the read set; the script validates and
 answers in one, and the snapshot moves forward or Conflict is raised.
@@ -49,6 +50,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from rome.errors import (
+    AuthenticationFailed,
     CommitUnknown,
     ConfigurationError,
     Conflict,
@@ -58,12 +60,15 @@ from rome.errors import (
     StoreUnavailable,
 )
 from rome.stores.base import Characteristics, Read, Reply, Snapshot, Store, Writes
+from rome.stores.leases import Leases
 from rome.stores.redis_connection import Argument, Lost, Server
+from rome.stores.redis_leases import RedisLeases
 from rome.stores.redis_protocol import (
     COMMIT,
     READ,
     Script,
     decoded_reply,
+    encoded_leases,
     encoded_reads,
     encoded_request,
     encoded_writes,
@@ -115,7 +120,7 @@ class RedisSnapshot(Snapshot):
         found = self._store.get(request.keys)
         number = found.pop(0) or bytes(8)
         if number == self._version or not self.reads:
-            self._version = number
+            self._version = self._store.newest = number
             return Reply({key: entry(key, stored) for key, stored in zip(request.keys, found, strict=True)})
         return self._ask(request, moved=True)
 
@@ -130,7 +135,8 @@ class RedisSnapshot(Snapshot):
             reply = self._store.run(READ, [_NO_VERSION, "1", *encoded_reads(self.reads), *wanted])
             if reply[0] == 2:
                 raise Conflict(reply[2])
-        self._version = reply[1]
+            self.extensions += 1
+        self._version = self._store.newest = reply[1]
         if any(None in stored for _, stored, *_ in reply[4]):
             raise self._store.server.damaged()
         return decoded_reply(request, reply)
@@ -162,14 +168,20 @@ class RedisStore(Store):
             raise ConfigurationError("prefix= cannot contain {")
         self._patience = url.seconds("read_timeout", 10.0)
         base = f"{prefix}{{{self.database}}}:"
-        self._order, self._entries, self._counters, self._commits = self._keys = tuple(
-            (base + name).encode() for name in ("order", "entries", "counters", "commits")
-        )
+        names = ("order", "entries", "counters", "commits", "leases")
+        self._keys = tuple((base + name).encode() for name in names)
+        _, self._entries, self._counters, *_ = self._keys
         self._permissions_checked = False
+        self.newest = _NO_VERSION
+        """The number that came with the last reply."""
         self._open = True
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.database!r} on {self._server.address}>"
+
+    @property
+    def leases(self) -> Leases:
+        return RedisLeases(self)
 
     @property
     def server(self) -> Server:
@@ -185,6 +197,10 @@ class RedisStore(Store):
     def round_trips(self, value: int) -> None:
         self._server.exchanges = value
 
+    @property
+    def losses(self) -> int:
+        return self._server.losses
+
     # reading
 
     def snapshot(self) -> Snapshot:
@@ -198,9 +214,9 @@ class RedisStore(Store):
     def run(self, script: Script, arguments: list[Argument]) -> Any:
         """Run a script that may run twice."""
         try:
-            return self.server.ask(("EVALSHA", script.digest, 4, *self._keys, *arguments))
+            return self.server.ask(("EVALSHA", script.digest, len(self._keys), *self._keys, *arguments))
         except NoScriptError:
-            return self.server.ask(("EVAL", script.text, 4, *self._keys, *arguments))
+            return self.server.ask(("EVAL", script.text, len(self._keys), *self._keys, *arguments))
 
     def allocate(self, counter: bytes, count: int = 1) -> int:
         last: int = self.server.ask(("HINCRBY", self._counters, counter, count))
@@ -221,6 +237,7 @@ class RedisStore(Store):
         identity = os.urandom(16)
         rest = [
             "0" if self._permissions_checked else "1",
+            *encoded_leases(reads.leases if reads else {}),
             expected,
             len(validation),
             *validation,
@@ -230,42 +247,56 @@ class RedisStore(Store):
         self._permissions_checked = True
         if isinstance(reply, list):
             raise Conflict(reply)
-        return _number(reply)
+        self.newest = reply[:8]
+        if snapshot is not None and snapshot.version is not None and len(reply) > 8:
+            snapshot.extensions += _number(reply[8:]) != snapshot.version
+        return _number(reply[:8])
 
     def _commit(self, identity: bytes, rest: list[Argument]) -> Any:
         """Send a commit until it is known what became of it, as long as there is time.
 
         A commit whose connection was lost may or may not have happened. Sent again with the same
-        identity it does not happen twice, and its reply tells. Raises `CommitUnknown` where the
-        server could not be asked within the read time-out.
+        identity it does not happen twice, and its reply tells. It goes along with a number that is older
+        than the first try, by which the server knows whether it still remembers that time. Raises
+        `CommitUnknown` where it does not, and where it could not be asked within the read time-out.
         """
         server = self.server
-        deadline = time.monotonic() + self._patience
+        since = self.newest or self.get([])[0] or bytes(8)
+        deadline = float("inf")
         script: tuple[Argument, ...] = ("EVALSHA", COMMIT.digest)
         lost: Exception | None = None
+        latest: Exception | None = None
         while True:
             try:
                 connection = self._live_connection()
-            except RomeError:
+            except RomeError as error:
                 if lost is None:
                     raise
+                latest = error
             else:
-                again = "1" if lost else "0"
+                again = since if lost else b""
                 try:
-                    return server.exchange(connection, (*script, 4, *self._keys, identity, again, *rest))
+                    return server.exchange(
+                        connection, (*script, len(self._keys), *self._keys, identity, again, *rest)
+                    )
                 except NoScriptError:
                     script = ("EVAL", COMMIT.text)
                     continue
                 except Lost as error:
+                    if lost is None:
+                        deadline = time.monotonic() + self._patience
                     lost = error
                 except StoreTimeout as error:
-                    raise CommitUnknown(f"{error}; COMMIT may or may not have happened") from error
+                    raise _unknown(error) from error
                 except redis.RedisError as error:
-                    refusal = server.translated(error)
-                    if lost is None or not isinstance(refusal, StoreUnavailable):
-                        raise refusal from error
+                    latest = server.translated(error)
+                    if lost is None and isinstance(error, redis.BusyLoadingError) and server.may_come_back():
+                        continue
+                    may_pass = isinstance(latest, StoreUnavailable | AuthenticationFailed)
+                    if lost is None or not may_pass or isinstance(latest, CommitUnknown):
+                        raise latest from error
             if time.monotonic() > deadline:
-                raise CommitUnknown(f"{lost}; COMMIT may or may not have happened") from lost
+                raise _unknown(lost, latest) from lost
             time.sleep(0.05)
 
     def _live_connection(self) -> Any:
@@ -276,6 +307,11 @@ class RedisStore(Store):
             self.server.forget()
             connection, _ = self.server.take()
         return connection
+
+    def add_in_passing(self, adds: dict[bytes, int]) -> None:
+        """Send it on a connection that lies idle, and do not wait for the answer."""
+        if self._open:
+            self._server.post([("HINCRBY", self._counters, key, amount) for key, amount in adds.items()])
 
     # the operator's view
 
@@ -326,6 +362,12 @@ class RedisStore(Store):
     def close(self) -> None:
         self._open = False
         self._server.forget()
+
+
+def _unknown(lost: Exception, latest: Exception | None = None) -> CommitUnknown:
+    """What is said of a COMMIT that cannot be asked after, and of the server since then."""
+    since = f"; since then: {latest}" if latest else ""
+    return CommitUnknown(f"{lost}{since}; COMMIT may or may not have happened")
 
 
 def open_url(url: StoreURL) -> RedisStore:

@@ -11,6 +11,11 @@ in whose use anything went wrong is closed, never put back.
 them away and tries once on a new connection: that is `ask`, for requests that may be made twice.
 COMMIT may not, so it is done by `rome.stores.redis` with `take`, `exchange` and the commit's identity.
 
+**A server that restarts** is waited for, so that nobody has to notice: once it has answered, a connection
+that is refused, and a server that is still loading its data, are tried again until `connect_timeout` has
+passed since it was first missed. After that, and before its first answer, it is said at once that it is not
+there: a long outage makes nobody wait at each request.
+
 **No secrets**: the texts of errors are made here, from the server's address and its reply.
 """
 
@@ -18,7 +23,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+import time
+from typing import Any, Final
 
 import redis
 from redis import exceptions
@@ -27,9 +33,11 @@ from redis.exceptions import NoScriptError
 
 from rome.errors import (
     AuthenticationFailed,
+    CommitUnknown,
     ConfigurationError,
     FormatError,
     LimitExceeded,
+    LockLost,
     RomeError,
     StoreError,
     StoreFull,
@@ -37,6 +45,7 @@ from rome.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
+from rome.stores.leases import lost_text
 from rome.stores.url import StoreURL
 
 DEFAULT_PORT = 6379
@@ -54,6 +63,9 @@ _CODES: dict[type, str] = {
     exceptions.TryAgainError: "TRYAGAIN",
 }
 
+_PAUSE: Final = 0.05
+"""Seconds between two questions whether a server is back."""
+
 Argument = bytes | str | int
 
 
@@ -67,7 +79,12 @@ class Server:
     def __init__(self, url: StoreURL) -> None:
         self.address = address(url)
         self.exchanges = 0
+        self.losses = 0
+        """How often a connection ended that was not meant to: what answers next may be another server."""
         self._make, self._options = connection_options(url)
+        self._patience: float = self._options["socket_connect_timeout"]
+        self._missed_since: float | None = float("-inf")
+        """When the server was first missed; None while it is there. For ever, before its first answer."""
         self._free: list[Any] = []
         self._pid = os.getpid()
 
@@ -81,6 +98,26 @@ class Server:
             return self._connect(), True
 
     def _connect(self) -> Any:
+        while True:
+            try:
+                return self._connected()
+            except StoreTimeout:
+                raise
+            except StoreUnavailable:
+                if not self.may_come_back():
+                    raise
+
+    def may_come_back(self) -> bool:
+        """The server is not there: is it to be waited for? If so, wait a little."""
+        now = time.monotonic()
+        if self._missed_since is None:
+            self._missed_since = now
+        if now - self._missed_since >= self._patience:
+            return False
+        time.sleep(_PAUSE)
+        return True
+
+    def _connected(self) -> Any:
         connection = self._make(**self._options)
         try:
             connection.connect()
@@ -110,13 +147,14 @@ class Server:
         """
         self.exchanges += 1
         try:
-            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            connection.send_packed_command(connection.pack_command(*_plain(command)), check_health=False)
             reply = connection.read_response(disable_decoding=True)
         except redis.ResponseError:
             self._free.append(connection)
             raise
         except redis.TimeoutError as error:
             connection.disconnect()
+            self.losses += 1
             raise StoreTimeout(f"{self.address}: no answer within the time-out") from error
         except (redis.BusyLoadingError, redis.AuthenticationError):
             connection.disconnect()
@@ -129,27 +167,40 @@ class Server:
             connection.disconnect()
             raise
         self._free.append(connection)
+        self._missed_since = None
         return reply
 
     def ask(self, command: tuple[Argument, ...]) -> Any:
         """An exchange for a command that may be sent twice. Raises ROME's errors and NoScriptError."""
         connection, new = self.take()
-        try:
+        while True:
             try:
                 return self.exchange(connection, command)
-            except Lost:
-                if new:
-                    raise
-                return self.exchange(self.take()[0], command)
-        except Lost as error:
-            raise StoreUnavailable(str(error)) from error
-        except NoScriptError:
-            raise
-        except redis.RedisError as error:
-            raise self.translated(error) from error
+            except Lost as error:
+                if new and not self.may_come_back():
+                    raise StoreUnavailable(str(error)) from error
+            except redis.BusyLoadingError as error:
+                if not self.may_come_back():
+                    raise self.translated(error) from error
+            except NoScriptError:
+                raise
+            except redis.RedisError as error:
+                raise self.translated(error) from error
+            # Not one from the stack: another thread may have put one back that is as dead.
+            connection, new = self._connect(), True
+
+    def post(self, commands: list[tuple[Argument, ...]]) -> None:
+        """Send commands on a connection that lies idle, if there is one, and hang up without an answer."""
+        if self._free and self._pid == os.getpid():
+            connection = self._free.pop()
+            connection.send_packed_command(
+                connection.pack_commands([_plain(command) for command in commands]), check_health=False
+            )
+            connection.disconnect()
 
     def forget(self) -> None:
         """Close the free connections: what ended one has ended all of them."""
+        self.losses += 1
         free, self._free = self._free, []
         for connection in free:
             connection.disconnect()
@@ -176,8 +227,15 @@ class Server:
             return StoreUnavailable(f"{where}: the server cannot answer now ({text})")
         if code in ("MOVED", "ASK", "CROSSSLOT"):
             return ConfigurationError(f"{where}: this server is part of a Redis Cluster ({text})")
+        if code == "ROMEFORGOTTEN":
+            return CommitUnknown(
+                f"{where}: the connection was lost, and the server does not remember what it did that long"
+                " ago; COMMIT may or may not have happened"
+            )
         if code == "ROMEDAMAGED":
             return self.damaged()
+        if code == "ROMELOST":
+            return LockLost(lost_text(text.partition("ROMELOST ")[2]))
         if code == "ROMELIMIT" or "would overflow" in text:
             return LimitExceeded(f"{where}: a counter would leave the range of 64-bit integers")
         if isinstance(error, (redis.ConnectionError, OSError)):
@@ -189,6 +247,12 @@ class Server:
             f"{self.address}: the database is damaged: entries and their order differ "
             "(maxmemory-policy must be noeviction, or the server deletes what it was given to keep)"
         )
+
+
+def _plain(command: tuple[Argument, ...]) -> list[bytes | str]:
+    """A command without numbers. hiredis asks Python to write a number, which lets a signal's handler run; if
+    that throws something, hiredis goes on with nothing and ends the process (as of 3.5)."""
+    return [b"%d" % word if isinstance(word, int) else word for word in command]
 
 
 def _code(error: Exception) -> str:

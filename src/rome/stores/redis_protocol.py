@@ -1,7 +1,8 @@
-"""The two scripts on the server: their arguments and their replies.
+"""The scripts on the server: their arguments and their replies.
 
     read.lua     answers a `Read`, after validating the read set where it comes along
     commit.lua   validates a read set and writes
+    leases.lua   what locks are made of (its arguments are made in `rome.stores.redis_leases`)
 
 Arguments are one flat list of byte strings and numbers, each group preceded by its length. Versions
 are 8 bytes, big-endian. A range that was read is sent as its bounds, the number of its entries and one
@@ -37,6 +38,7 @@ class Script:
 
 READ = Script("read")
 COMMIT = Script("commit")
+LEASES = Script("leases")
 
 
 def encoded_reads(reads: ReadSet) -> list[Argument]:
@@ -55,6 +57,14 @@ def digest(pairs: tuple[tuple[bytes, int], ...]) -> str:
     """What the script must find in a range: SHA-1 over each key's length, the key, its version."""
     pieces = [b"%d:%b%b" % (len(key), key, version.to_bytes(8)) for key, version in pairs]
     return hashlib.sha1(b"".join(pieces), usedforsecurity=False).hexdigest()
+
+
+def encoded_leases(leases: dict[str, int]) -> list[Argument]:
+    """Leases, name → fencing number, as `lost_lease` in common.lua takes them."""
+    arguments: list[Argument] = [len(leases)]
+    for pair in leases.items():
+        arguments += pair
+    return arguments
 
 
 def encoded_request(request: Read) -> list[Argument]:

@@ -12,7 +12,7 @@ choice, and a transaction that read a million rows must not pay for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from typing import Protocol
 
@@ -32,9 +32,14 @@ class State(Protocol):
     def pairs(self, within: Range) -> Iterator[tuple[bytes, int]]:
         """The (key, version) pairs of a range, in key order."""
 
+    def require_leases(self, fencing: Mapping[str, int]) -> None:
+        """Raise `LockLost` unless all of these leases are held."""
+
 
 def require(reads: ReadSet, state: State) -> None:
-    """Raise `Conflict` unless everything in the read set still holds."""
+    """Raise `LockLost` or `Conflict` unless everything in the read set still holds."""
+    if reads.leases:
+        state.require_leases(reads.leases)
     different = list(islice(differences(reads, state), REPORTED))
     if different:
         raise Conflict(different)

@@ -124,7 +124,7 @@ def check_catalog(schema: StoredSchema, findings: Findings) -> None:
                 wrong("a number lies beyond the next to be given", f"{number}: {owner}")
             used[number] = owner
         columns = [column.id for column in table.columns]
-        columns += [table.hidden_id] if table.key_kind == "hidden" else []
+        columns += [table.hidden_id] if table.hidden_id >= 0 else []
         if len(set(columns)) < len(columns):
             wrong("two columns of a table have one number", f"table {table.name}")
         if any(not 0 <= number < table.next_column for number in columns):

@@ -1,4 +1,4 @@
-"""The status of a database: is it reachable and readable, how durable is it, what does it hold?
+"""The status of a database: is it reachable, how durable is it, what does it hold, which locks are held?
 
 It is meant to be asked often, by people and by monitoring, so it costs a few round trips whatever
 the size of the database: rows are counted by the counters that every commit moves along, and bytes
@@ -15,7 +15,9 @@ from itertools import islice
 from typing import Any
 
 from rome.errors import Conflict, FormatError, RomeError, StoreError
+from rome.locks import Held, held
 from rome.sql.catalog import FORMAT, Table
+from rome.sql.counters import KEYS
 from rome.stores import Entry, Read, Scan, Store, StoreURL, prefix_range
 from rome.tools.opening import opened
 from rome.tools.reader import Reader, read_schema
@@ -56,13 +58,18 @@ class Status:
     readable_format: int = FORMAT
     """The greatest catalog format that this ROME reads."""
     tables: list[TableStatus] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    """What became of transactions, over all processes; some seconds late (see rome.sql.counters)."""
+    locks: list[Held] = field(default_factory=list)
+    """The locks that are held now."""
 
     @property
     def healthy(self) -> bool:
         return self.reachable and self.readable
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "healthy": self.healthy}
+        locks = [lock._asdict() for lock in self.locks]
+        return {**asdict(self), "locks": locks, "healthy": self.healthy}
 
 
 def status(url: StoreURL, exact: bool = False) -> Status:
@@ -73,6 +80,7 @@ def status(url: StoreURL, exact: bool = False) -> Status:
             found.health = store.health()
             found.reachable = True
             _read(store, found, exact)
+            found.locks = held(store)
             found.readable = True
     except FormatError as error:
         # Whoever can say that it is damaged has reached it.
@@ -90,7 +98,12 @@ def _read(store: Store, found: Status, exact: bool) -> None:
                 schema = read_schema(reader)
                 found.schema_version, found.catalog_format = schema.version, schema.format
                 tables = sorted(schema.catalog.tables.values(), key=lambda table: table.name)
-                found.tables = list(_counted(reader, tables) if exact else _estimated(reader, tables))
+                counts = [table.count_key for table in tables]
+                counters = reader.ask(Read(counters=[*KEYS.values(), *counts])).counters
+                found.counters = {name: counters[key] for name, key in KEYS.items()}
+                found.tables = list(
+                    _counted(reader, tables) if exact else _estimated(reader, tables, counters)
+                )
                 return
         except Conflict:
             continue
@@ -111,8 +124,7 @@ def _counted(reader: Reader, tables: list[Table]) -> Iterator[TableStatus]:
         yield TableStatus(table.name, rows, size, True, len(table.indexes))
 
 
-def _estimated(reader: Reader, tables: list[Table]) -> Iterator[TableStatus]:
-    rows = reader.ask(Read(counters=[table.count_key for table in tables])).counters
+def _estimated(reader: Reader, tables: list[Table], rows: dict[bytes, int]) -> Iterator[TableStatus]:
     wanted = iter([Scan(prefix_range(p), limit=SAMPLE) for table in tables for p in _prefixes(table)])
     samples: list[list[Entry]] = []
     while scans := list(islice(wanted, _SCANS_AT_ONCE)):

@@ -10,8 +10,7 @@ marks make statements atomic.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from rome.records.keys import key_space
 from rome.stores.base import Range, Writes
@@ -29,33 +28,26 @@ class WriteBuffer:
         self._spaces: dict[bytes, dict[bytes, bytes | None]] = {}
         self._adds: dict[bytes, int] = {}
         self._floors: dict[bytes, int] = {}
-        self._undo: list[Callable[[], None]] = []
+        self._undo: list[tuple[dict[bytes, Any], bytes, object]] = []
+        """What was changed: where, at which key, and what had been there."""
         self.generation = 0
         """Grows with every change, taken back ones included."""
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Write a key; None deletes it."""
         self.generation += 1
-        space = self._spaces.setdefault(key_space(key), {})
-        previous = space.get(key, _MISSING)
+        prefix = key_space(key)
+        space = self._spaces.get(prefix)
+        if space is None:
+            space = self._spaces[prefix] = {}
+        self._undo.append((space, key, space.get(key, _MISSING)))
         space[key] = value
-
-        def undo() -> None:
-            if previous is _MISSING:
-                del space[key]
-            else:
-                space[key] = previous  # type: ignore[assignment]
-
-        self._undo.append(undo)
 
     def add(self, counter: bytes, amount: int) -> None:
         """Move a counter at COMMIT."""
-        self._adds[counter] = self._adds.get(counter, 0) + amount
-
-        def undo() -> None:
-            self._adds[counter] -= amount
-
-        self._undo.append(undo)
+        moved = self._adds.get(counter)
+        self._undo.append((self._adds, counter, _MISSING if moved is None else moved))
+        self._adds[counter] = (moved or 0) + amount
 
     def floor(self, counter: bytes, least: int) -> None:
         """Raise a counter to at least this at COMMIT. Not undone: numbers are never given back."""
@@ -88,10 +80,19 @@ class WriteBuffer:
         return len(self._undo)
 
     def rollback_to(self, mark: int) -> None:
-        """Take back everything that came after the mark."""
+        """Take back everything that came after the mark.
+
+        A signal's handler may have thrown something between the note and its change, or may do so here:
+        a change is taken back whether it was made or not, and its note is there until it is.
+        """
         self.generation += 1
         while len(self._undo) > mark:
-            self._undo.pop()()
+            changed, key, previous = self._undo[-1]
+            if previous is _MISSING:
+                changed.pop(key, None)
+            else:
+                changed[key] = previous
+            del self._undo[-1]
 
     def writes(self) -> Writes:
         """Everything, as the store's COMMIT takes it."""

@@ -2,16 +2,18 @@
 
     read      own writes first, then what this transaction has fetched, then the snapshot
     write     into the buffer; savepoints are marks in it
-    COMMIT    read-only: nothing is sent. Otherwise the read set and the writes in one call
+    COMMIT    read-only: nothing is sent (under a lock: is it still held?). Otherwise the read set and the
+              writes in one call
 
 **Guard.** A transaction runs under one version of the schema, whose small key (the guard) travels
 along with the first read. If it is not what the caller expected, `SchemaChanged` comes instead of
 an answer, before the program has seen anything; if it changes later, COMMIT conflicts.
 
 **Constraints found at COMMIT.** A unique key that was free when the statement ran may be taken by
-the time of COMMIT, and a parent row may be gone. Both show as a conflict on a key. So each check
-leaves a note: if this key differs, and the row that was checked is still being written, it was
-not a race to be replayed but a constraint that is broken.
+the time of COMMIT, a parent row may be gone, and a child may have come. All of these show as a conflict.
+So each check leaves a note. If a noted key or range differs, and the row that was checked is still being
+written, the newest state is asked whether the constraint is broken: then that is the answer, and not a
+race to be replayed. (That it differs is not enough: the parent row may just have been updated.)
 
 **Blind keys.** A number from a sequence is new by construction, and its row's key is not read but
 expected to be absent; COMMIT verifies it like everything else.
@@ -20,10 +22,10 @@ expected to be absent; COMMIT verifies it like everything else.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rome.errors import Conflict, RomeError
-from rome.stores.base import ABSENT, Entry, Range, Read, Reply, Scan, Store
+from rome.stores.base import ABSENT, Entry, Range, Read, Reply, Scan, Store, Writes
 from rome.transaction.buffer import WriteBuffer
 from rome.transaction.cache import ReadCache
 
@@ -43,6 +45,21 @@ class Chunk(NamedTuple):
     rest: Range | None
 
 
+class Note(NamedTuple):
+    """What a check has relied on, for the row `witness`."""
+
+    expected: Literal["free", "there", "empty"]
+    """Of a key: nobody has it, or somebody does. Of a range: nobody is in it."""
+    range: Range
+    witness: bytes
+    violation: str
+    """What to say if it is otherwise."""
+
+    @property
+    def key(self) -> bytes:
+        return self.range.start
+
+
 class Transaction:
     """Not safe for use by two threads at once: it belongs to one connection."""
 
@@ -54,7 +71,8 @@ class Transaction:
         self._guard_version = guard_version
         self._cut_short: dict[Scan, Range] = {}
         """Scans that met their limit: the part of the range that they cover."""
-        self._notes: dict[bytes, tuple[bytes, str]] = {}
+        self._notes: dict[bytes, list[Note]] = {}
+        self._expected_absent: set[bytes] = set()
         self.buffer = WriteBuffer()
         self.has_read = False
 
@@ -158,6 +176,14 @@ class Transaction:
     def expect_absent(self, key: bytes) -> None:
         """Rely on a key being absent without having looked; COMMIT will verify it."""
         self._snapshot.reads.assume_absent(key)
+        self._expected_absent.add(key)
+
+    def verify_absent(self) -> None:
+        """Look now at what was only expected to be absent. Raises `Conflict` if some of it is not."""
+        self.load(presence=self._expected_absent)
+        found = [key for key in self._expected_absent if self.stored(key)]
+        if found:
+            raise Conflict(found)
 
     # Writing
 
@@ -167,32 +193,99 @@ class Transaction:
     def delete(self, key: bytes) -> None:
         self.buffer.put(key, None)
 
-    def note(self, key: bytes, witness: bytes, violation: str) -> None:
-        """If `key` differs at COMMIT while `witness` is being written, `violation` is the reason."""
-        self._notes[key] = (witness, violation)
+    def note_free(self, key: bytes, witness: bytes, violation: str) -> None:
+        """If the key is taken at COMMIT while `witness` is being written, `violation` is the reason."""
+        self._note(Note("free", Range(key, key), witness, violation))
+
+    def note_there(self, key: bytes, witness: bytes, violation: str) -> None:
+        """If the key is gone at COMMIT while `witness` is being written, `violation` is the reason."""
+        self._note(Note("there", Range(key, key), witness, violation))
+
+    def note_empty(self, range: Range, witness: bytes, violation: str) -> None:
+        """If the range is not empty at COMMIT while `witness` is written, `violation` is the reason."""
+        self._note(Note("empty", range, witness, violation))
+
+    def _note(self, note: Note) -> None:
+        self._notes.setdefault(note.key, []).append(note)
 
     # Ending
 
-    def commit(self) -> int | None:
+    @property
+    def extensions(self) -> int:
+        """How often this transaction went on past what others had committed meanwhile."""
+        return self._snapshot.extensions
+
+    def commit(
+        self, statistics: dict[bytes, int] | None = None, leases: dict[str, int] | None = None
+    ) -> int | None:
         """Make it so. None when there was nothing to write.
 
-        Raises `ConstraintViolated`, `Conflict` or `StoreError`; the transaction is over either way.
+        `statistics` are counters to move along, if something is written; nothing depends on them.
+        `leases` (name → fencing number) are those of the locks that this transaction runs under.
+        Raises `LockLost`, `ConstraintViolated`, `Conflict` or `StoreError`; the transaction is over
+        either way.
         """
         writes = self.buffer.writes()
         try:
             if not writes:
+                if leases:
+                    self._store.leases.require(leases)
                 return None
+            if leases:
+                self._snapshot.reads.leases.update(leases)
+            if statistics:
+                writes.adds.update(statistics)
             if self._guard is not None:
                 self._snapshot.reads.keys.setdefault(self._guard, self._guard_version)
             return self._store.commit(self._snapshot, writes)
         except Conflict as conflict:
-            for key in conflict.keys:
-                witness, violation = self._notes.get(key, (b"", ""))
-                if witness in writes.puts or witness in writes.deletes:
-                    raise ConstraintViolated(violation) from conflict
+            violation = self._violation(conflict, writes)
+            if violation is not None:
+                raise ConstraintViolated(violation) from conflict
             raise
         finally:
             self._snapshot.close()
+
+    def _violation(self, conflict: Conflict, writes: Writes) -> str | None:
+        """Which constraint is broken as the store is now, if that is what the conflict comes from."""
+        if not self._expected_absent.isdisjoint(conflict.keys):
+            return None  # What was built on a key that was thought to be free says nothing.
+        notes = [
+            note
+            for key in conflict.keys
+            for note in self._notes.get(key, ())
+            if note.witness in writes.puts or note.witness in writes.deletes
+        ]
+        if not notes:
+            return None
+        ranges = [note.range for note in notes if note.expected == "empty"]
+        newest = self._store.snapshot()
+        try:
+            reply = newest.read(
+                Read(
+                    presence=[note.key for note in notes if note.expected != "empty"],
+                    scans=[Scan(range) for range in ranges],
+                )
+            )
+        finally:
+            newest.close()
+        inside = {
+            range: {entry.key for entry in entries} - writes.deletes
+            for range, entries in zip(ranges, reply.scans, strict=True)
+        }
+        reads = self._snapshot.reads
+        for note in notes:
+            if note.expected == "empty":
+                broken = bool(inside[note.range])
+            elif note.expected == "there":
+                broken = not reply.presence[note.key]
+            else:
+                # One that was there before is this transaction's own to replace.
+                was_free = not reads.presence.get(note.key, reads.keys.get(note.key, ABSENT) != ABSENT)
+                broken = was_free and reply.presence[note.key]
+            if broken:
+                return note.violation
+        return None
 
     def close(self) -> None:
         """End the transaction without a trace."""

@@ -1,6 +1,7 @@
 -- Validates and writes one commit; all of it or nothing.
 --
--- Replies with the new commit number (8 bytes), or with the list of keys that differ.
+-- Replies with the new commit number (8 bytes) and the one before it (8 bytes; left out when a
+-- commit that was made already is asked after), or with the list of keys that differ.
 --
 -- Nothing may fail once something has been written, since Redis undoes nothing:
 --   * memory: Redis looks at it when a script starts, and refuses the first command that would take
@@ -47,18 +48,28 @@ if known then
   return {''}
 end
 
-local again = take() == '1'
+-- Sent again, a commit brings a number from before its first try: were identities as old as that
+-- forgotten already, nobody could know whether it was done.
+local since = take()
+if since ~= '' and unpack_number(since) < unpack_number(old) - WINDOW then
+  return redis.error_reply('ROMEFORGOTTEN')
+end
+
 local checking = take() == '1'
+local lost = lost_lease()
 local expected = take()
 local arguments = count()
 
 if not is_whole() then
   return damaged()
 end
+if lost then
+  return lost
+end
 if arguments > 0 and expected ~= old then
   local different = changed()
   if #different > 0 then
-    if again then
+    if since ~= '' then
       redis.call('ZADD', IDENTITIES, '-' .. string.format('%.0f', unpack_number(old) + 1), identity)
     end
     return different
@@ -97,8 +108,7 @@ for n = first_add, first_add + 2 * adds - 1, 2 do
   end
 end
 
-local time = redis.call('TIME')
-local number = math.max(unpack_number(old) + 1, tonumber(time[1]) * 1000000 + tonumber(time[2]))
+local number = math.max(unpack_number(old) + 1, clock())
 local stamp = pack(number)
 
 local function put()
@@ -140,4 +150,4 @@ redis.call('HSET', ENTRIES, NUMBER, stamp)
 redis.call('ZADD', IDENTITIES, string.format('%.0f', number), identity)
 local forgotten = string.format('%.0f', number - WINDOW)
 redis.call('ZREMRANGEBYSCORE', IDENTITIES, '-' .. forgotten, forgotten)
-return stamp
+return stamp .. old

@@ -1,9 +1,9 @@
--- What both scripts begin with: the names of the keys, the arguments, and validation.
+-- What all scripts begin with: the names of the keys, the arguments, and validation.
 --
 -- Arguments arrive as one flat list; `take` and `count` read it from front to back. Byte strings
 -- stay as they are (Lua strings hold any bytes). A version is 8 bytes, big-endian, everywhere.
 
-local ORDER, ENTRIES, COUNTERS, IDENTITIES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ORDER, ENTRIES, COUNTERS, IDENTITIES, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ABSENT = string.rep('\0', 8)
 local NUMBER = ''      -- the field of ENTRIES that holds the commit number: no key is empty
 local CHUNK = 1000     -- arguments to one call: unpack has a limit of some 8000
@@ -19,6 +19,12 @@ end
 local function count()
   at = at + 1
   return tonumber(ARGV[at])
+end
+
+-- The server's clock, in microseconds.
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
 -- What is stored under list[first .. last]; false for a missing key.
@@ -47,6 +53,20 @@ end
 
 local function damaged()
   return redis.error_reply('ROMEDAMAGED entries and their order differ')
+end
+
+-- Reads leases (name, fencing number) from the arguments; returns an error if one of them is not held.
+local function lost_lease()
+  local lost
+  for _ = 1, count() do
+    local name, fencing = take(), count()
+    local stored = redis.call('HGET', LEASES, name)
+    local record = stored and cmsgpack.unpack(stored)
+    if not record or record[2] ~= fencing or record[3] <= clock() then
+      lost = lost or redis.error_reply('ROMELOST ' .. name)
+    end
+  end
+  return lost
 end
 
 -- Reads a read set from the arguments; returns the keys (and starts of ranges) that differ from it.
