@@ -90,3 +90,22 @@ def test_a_lost_server_may_give_its_last_numbers_out_again(
     with first.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM t")).scalar() == 4
     assert inserted(first) == 18
+
+
+def test_a_commit_that_reaches_the_server_after_its_sequence_was_lost_raises_it_again(
+    own_server: RedisServer, open_url: Callable[..., Engine]
+) -> None:
+    """As when a COMMIT finds the successor of the server that its numbers are from."""
+    first, second = open_url(own_server.url("name")), open_url(own_server.url("name"))
+    with first.begin() as connection:
+        connection.execute(CREATE)
+    assert inserted(first) == 1
+    store = rome.store_of(second)
+    assert isinstance(store, RedisStore)
+    with first.begin() as connection:
+        drawn = [connection.execute(INSERT).scalar_one() for _ in range(3)]
+        names = store.server.ask(("HKEYS", "rome:{name}:counters"))
+        (sequence,) = [name for name in names if name.startswith(b"\x01")]
+        store.server.ask(("HSET", "rome:{name}:counters", sequence, 1))
+    assert drawn == [2, 3, 4]
+    assert inserted(second) == 5

@@ -57,8 +57,6 @@ class RomeImpl(SQLiteImpl):
     """Alters in place. Has no `__dialect__`, so that it does not take SQLite's place in the registry."""
 
     transactional_ddl = True
-    type_synonyms = (*SQLiteImpl.type_synonyms, {"BIGINT", "INTEGER", "SMALLINT"})
-    """These are one and the same in SQLite, and a difference of names (rome.dialect.types) is none."""
 
     # Constraints
 
@@ -116,6 +114,16 @@ class RomeImpl(SQLiteImpl):
         return type(columns[column_name]) is sa.INTEGER
 
     # Comparing with models
+
+    def compare_type(self, inspector_column: Any, metadata_column: Any) -> bool:
+        """Whether they differ. A key that numbers the rows is INTEGER in the database, see rome.dialect.types,
+        whatever size the model gives it."""
+        is_numbered = metadata_column is metadata_column.table._autoincrement_column
+        if is_numbered and all(
+            isinstance(column.type, sa.Integer) for column in (inspector_column, metadata_column)
+        ):
+            return False
+        return super().compare_type(inspector_column, metadata_column)
 
     def compare_server_default(
         self,

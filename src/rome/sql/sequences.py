@@ -3,8 +3,8 @@
 A sequence is a counter in the store: a number taken from it is never given out twice, whatever
 becomes of the transaction, as with MySQL's AUTO_INCREMENT. Where taking one costs a round trip,
 several are taken at once and kept for the next inserts of this process; numbers that are left
-over when the process ends are never used. A row that brings its own number raises the sequence,
-at COMMIT, to at least that.
+over when the process ends are never used. COMMIT raises the sequence to at least the numbers of
+its rows, those that rows brought themselves as well as those that were drawn before a fail-over.
 
 A number in reserve may turn out to be used: a row of another process brought it itself, or the store
 was lost sight of and has lost its last writes (a fail-over), so that it gives the number out again. Then

@@ -150,6 +150,10 @@ class Writer:
         if blind:
             self._session.transaction.expect_absent(key)
             self._numbered.add(key)
+            # The store may have lost its last writes since the number was drawn (a fail-over), and the
+            # sequence with them.
+            counter = table.sequence_key
+            self._session.transaction.buffer.floor(counter, self._drawn[counter][-1])
         claims = [] if blind else [(None, key)]
         self._claim(table, key, row, claims + _unique(entries), mode)
         self._write(table, key, row, entries)
@@ -400,7 +404,8 @@ class Writer:
 
     def _new_number(self, table: Table, fields: Row, given: tuple[int, ...] | None) -> int:
         counter = table.sequence_key
-        # A row of this transaction that brought its own number has not raised the sequence yet.
+        # A row of this transaction that brought its own number has not raised the sequence yet, nor have
+        # those with numbers that a fail-over has taken back.
         own = self._session.transaction.buffer.floor_of(counter)
         if own >= _GREATEST_NUMBER:
             raise apsw.FullError("database or disk is full")

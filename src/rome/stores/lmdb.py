@@ -276,7 +276,8 @@ class LMDBStore(Store):
         for counter, amount in writes.adds.items():
             self._set_counter(txn, counter, tree.counter(counter) + amount)
         for counter, least in writes.floors.items():
-            self._set_counter(txn, counter, max(least, tree.counter(counter)))
+            if least > tree.counter(counter):
+                self._set_counter(txn, counter, least)
         txn.put(_COMMIT_NUMBER, stamp, db=environment.meta)
         return version
 
