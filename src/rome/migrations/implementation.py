@@ -116,8 +116,8 @@ class RomeImpl(SQLiteImpl):
     # Comparing with models
 
     def compare_type(self, inspector_column: Any, metadata_column: Any) -> bool:
-        """Whether they differ. A key that numbers the rows is INTEGER in the database, see rome.dialect.types,
-        whatever size the model gives it."""
+        """Whether they differ. A key that numbers the rows is INTEGER in the database, whatever size the
+        model gives it; see rome.dialect.types."""
         is_numbered = metadata_column is metadata_column.table._autoincrement_column
         if is_numbered and all(
             isinstance(column.type, sa.Integer) for column in (inspector_column, metadata_column)
