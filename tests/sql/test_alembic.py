@@ -231,6 +231,7 @@ def test_what_is_compared_with_models_is_what_differs(op: Operations, connection
         "m",
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("size", sa.BigInteger),
+        sa.Column("refers", sa.BigInteger),
         sa.Column("empty", sa.String(5), server_default=""),
         sa.Column("number", sa.Integer, server_default="5"),
     )
@@ -242,6 +243,7 @@ def test_what_is_compared_with_models_is_what_differs(op: Operations, connection
         metadata,
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("size", sa.Integer),
+        sa.Column("refers", sa.BigInteger().with_variant(sa.Integer(), "sqlite")),
         sa.Column("empty", sa.String(5), server_default=""),
         sa.Column("number", sa.Integer, server_default="6"),
         sa.Index("u", "number", unique=True),

@@ -116,11 +116,15 @@ class RomeImpl(SQLiteImpl):
     # Comparing with models
 
     def compare_type(self, inspector_column: Any, metadata_column: Any) -> bool:
-        """Whether they differ. A key that numbers the rows is INTEGER in the database, whatever size the
-        model gives it; see rome.dialect.types."""
+        """Whether they differ, in more than the size of integers that has another one for SQLite.
+
+        A key that numbers the rows is INTEGER in the database, whatever size the model gives it (see
+        rome.dialect.types). For SQLite's sake models give such keys, and what refers to them, a variant.
+        """
+        types = (inspector_column.type, metadata_column.type)
         is_numbered = metadata_column is metadata_column.table._autoincrement_column
-        if is_numbered and all(
-            isinstance(column.type, sa.Integer) for column in (inspector_column, metadata_column)
+        if (is_numbered or _has_variant(metadata_column.type)) and all(
+            isinstance(getattr(type_, "impl", type_), sa.Integer) for type_ in types
         ):
             return False
         return super().compare_type(inspector_column, metadata_column)
@@ -183,6 +187,12 @@ class RomeImpl(SQLiteImpl):
             *inspector.get_check_constraints(table),
         ]
         return {str(constraint["name"]) for constraint in found}
+
+
+def _has_variant(type_: Any) -> bool:
+    """Whether a type is another one on SQLite. (SQLAlchemy 1.4 wraps such types.)"""
+    variants = getattr(type_, "_variant_mapping", None) or getattr(type_, "mapping", {})
+    return "sqlite" in variants
 
 
 _EMPTY_TEXT = frozenset(["", "''", "('')"])
