@@ -1,8 +1,8 @@
 """Random transactions, side by side with a model of twenty lines: every committed state kept as a dict.
 
 The model says what serializable means. Everything that one snapshot has handed out must be true in one
-single committed state, and COMMIT must go through exactly if it is all true in the newest one. (Where a
-store could not tell, it may raise Conflict at a read; the model then has to agree that no state would do.)
+single committed state, and COMMIT must go through exactly if it is all true in the newest one. A read
+may be refused only if its transaction is going to write, and would be refused at COMMIT.
 """
 
 from __future__ import annotations
@@ -84,21 +84,42 @@ class Stores(RuleBasedStateMachine):
         self.states: list[State] = [{}]
         self.counter = 0
 
-    @rule(target=transactions)
-    def snapshot(self) -> Transaction:
-        return Transaction(self.opened.snapshot())
+    @rule(target=transactions, will_write=st.booleans())
+    def snapshot(self, will_write: bool) -> Transaction:
+        snapshot = self.opened.snapshot()
+        snapshot.will_write = will_write
+        return Transaction(snapshot)
 
     @rule(transaction=transactions, request=requests)
     def read(self, transaction: Transaction, request: Read) -> None:
         try:
             reply = transaction.snapshot.read(request)
         except Conflict:
+            assert transaction.snapshot.will_write, "a reader was refused"
             assert not transaction.true_in(self.states[-1]), "a needless conflict"
             return
         found = (
             [(key, pair(reply.values[key])) for key in request.keys],
             list(reply.presence.items()),
             [[tuple(entry) for entry in entries] for entries in reply.scans],
+        )
+        transaction.seen.append((request, found))
+        assert any(map(transaction.true_in, self.states)), f"true in no state: {transaction.seen}"
+
+    @rule(transaction=transactions, scan=followed)
+    def read_and_follow(self, transaction: Transaction, scan: Scan) -> None:
+        try:
+            reply = transaction.snapshot.read(Read(scans=[scan]))
+        except Conflict:
+            assert transaction.snapshot.will_write, "a reader was refused"
+            assert not transaction.true_in(self.states[-1]), "a needless conflict"
+            return
+        (entries,) = reply.scans
+        request = Read(keys=[entry.value for entry in entries], scans=[scan])
+        found = (
+            [(entry.value, pair(reply.values[entry.value])) for entry in entries],
+            [],
+            [[tuple(entry) for entry in entries]],
         )
         transaction.seen.append((request, found))
         assert any(map(transaction.true_in, self.states)), f"true in no state: {transaction.seen}"

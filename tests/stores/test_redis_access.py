@@ -39,7 +39,7 @@ def test_databases_prefixes_and_numbers_are_apart(server: RedisServer, connect: 
     assert names == {
         f"{base}:{kind}"
         for base in ("rome:{two}", "other:{one}")
-        for kind in ("order", "entries", "counters", "commits")
+        for kind in ("order", "entries", "counters", "commits", "past", "old", "log")
     }
 
 

@@ -9,6 +9,8 @@
     prefix=TEXT           (rome:) what the names of the Redis keys begin with
     connect_timeout=S     (5) seconds to connect and authenticate, and to wait for a server that restarts
     read_timeout=S        (10) seconds to wait for an answer
+    history=N             (10) seconds for which a commit keeps what it replaces, for readers that began
+                          before it; 0: not at all
     tls_ca_file, tls_cert_file, tls_key_file=PATH, tls_verify=yes|no   for rome+rediss://
 
 The connection is made at first use, and made again after it was lost.
@@ -27,17 +29,19 @@ A commit is one write to the append-only file, so that a restart finds all of it
 given to keep; ROME notices most of such losses and refuses to go on (FormatError), but cannot notice
 the loss of everything at once. `health()` tells these settings.
 
-**Five Redis keys**, in one hash slot: `rome:{database}:order`, a sorted set of all keys, which Redis
+**Eight Redis keys**, in one hash slot: `rome:{database}:order`, a sorted set of all keys, which Redis
 keeps in byte order; `:entries`, a hash of key → 8 bytes version, then the value, with the commit
-number under the empty key; `:counters`; `:commits`, the identities of the last minute's commits; and
-`:leases`, those of locks.
+number under the empty key; `:counters`; `:commits`, the identities of the last minute's commits;
+`:leases`, those of locks; and `:past`, `:old`, `:log`, what the last commits have replaced.
 Commit numbers follow the server's clock in microseconds and never go back, so that a version is not
 used twice, not even after the database was wiped, or lost its last commits by a fail-over.
 
 **Every exchange is one instant on the server**: HMGET for keys alone, else one of the scripts. A
 snapshot is *lazy*: it takes the number that came with its first reply. When a later reply shows that
 the store has moved on, the request is sent again along with the read set; the script validates and
-answers in one, and the snapshot moves forward or Conflict is raised.
+answers in one, and the snapshot moves forward. If something that it has read is no longer so, it goes on
+in the past, at the number it is at, which the script answers from the old versions (past.lua); Conflict
+is raised if the transaction has written already, or if that state is no longer kept.
 """
 
 from __future__ import annotations
@@ -64,8 +68,16 @@ from rome.stores.leases import Leases
 from rome.stores.redis_connection import Argument, Lost, Server
 from rome.stores.redis_leases import RedisLeases
 from rome.stores.redis_protocol import (
+    ANSWER,
     COMMIT,
+    DIFFERENT,
+    FORWARD,
+    FORWARD_OR_PAST,
+    IN_THE_PAST,
+    MOVED,
+    PAST,
     READ,
+    UNMOVED,
     Script,
     decoded_reply,
     encoded_leases,
@@ -86,6 +98,7 @@ PARAMETERS = frozenset(
         "socket",
         "connect_timeout",
         "read_timeout",
+        "history",
         "tls_ca_file",
         "tls_cert_file",
         "tls_key_file",
@@ -107,6 +120,8 @@ class RedisSnapshot(Snapshot):
         super().__init__()
         self._store: RedisStore | None = store
         self._version = _NO_VERSION
+        self._is_past = False
+        """The store has moved on without this snapshot."""
 
     @property
     def version(self) -> int | None:
@@ -115,7 +130,7 @@ class RedisSnapshot(Snapshot):
     def _fetch(self, request: Read) -> Reply:
         if self._store is None:
             raise StoreError("this snapshot is closed")
-        if request.presence or request.scans or request.counters or request.allocate:
+        if self._is_past or request.presence or request.scans or request.counters or request.allocate:
             return self._ask(request)
         found = self._store.get(request.keys)
         number = found.pop(0) or bytes(8)
@@ -127,16 +142,23 @@ class RedisSnapshot(Snapshot):
     def _ask(self, request: Read, moved: bool = False) -> Reply:
         assert self._store is not None
         wanted = encoded_request(request)
-        if not moved:
-            expected = self._version if self.reads else _NO_VERSION
-            reply = self._store.run(READ, [expected, "0", *wanted])
-            moved = reply[0] == 0
-        if moved:
-            reply = self._store.run(READ, [_NO_VERSION, "1", *encoded_reads(self.reads), *wanted])
-            if reply[0] == 2:
-                raise Conflict(reply[2])
-            self.extensions += 1
-        self._version = self._store.newest = reply[1]
+        if self._is_past:
+            reply = self._store.run(READ, [self._version, IN_THE_PAST, *wanted])
+        else:
+            if not moved:
+                expected = self._version if self.reads else _NO_VERSION
+                reply = self._store.run(READ, [expected, UNMOVED, *wanted])
+                moved = reply[0] == MOVED
+            if moved:
+                may_stay = not (self.will_write or self.reads.assumed)
+                how = FORWARD_OR_PAST if may_stay else FORWARD
+                reply = self._store.run(READ, [self._version, how, *encoded_reads(self.reads), *wanted])
+                self._is_past = reply[0] == PAST
+                self.extensions += reply[0] == ANSWER
+        if reply[0] == DIFFERENT:
+            raise Conflict(reply[2])
+        if not self._is_past:
+            self._version = self._store.newest = reply[1]
         if any(None in stored for _, stored, *_ in reply[4]):
             raise self._store.server.damaged()
         return decoded_reply(request, reply)
@@ -168,7 +190,8 @@ class RedisStore(Store):
             raise ConfigurationError("prefix= cannot contain {")
         self._patience = url.seconds("read_timeout", 10.0)
         base = f"{prefix}{{{self.database}}}:"
-        names = ("order", "entries", "counters", "commits", "leases")
+        self._history = url.whole("history", 10) * 1_000_000
+        names = ("order", "entries", "counters", "commits", "leases", "past", "old", "log")
         self._keys = tuple((base + name).encode() for name in names)
         _, self._entries, self._counters, *_ = self._keys
         self._permissions_checked = False
@@ -237,6 +260,7 @@ class RedisStore(Store):
         identity = os.urandom(16)
         rest = [
             "0" if self._permissions_checked else "1",
+            self._history,
             *encoded_leases(reads.leases if reads else {}),
             expected,
             len(validation),

@@ -2,6 +2,7 @@
 
     read.lua     answers a `Read`, after validating the read set where it comes along
     commit.lua   validates a read set and writes
+    past.lua     what was there before, for both
     leases.lua   what locks are made of (its arguments are made in `rome.stores.redis_leases`)
 
 Arguments are one flat list of byte strings and numbers, each group preceded by its length. Versions
@@ -20,6 +21,11 @@ from typing import Any
 from rome.stores.base import Entry, Read, ReadSet, Reply, Scan, Writes
 from rome.stores.redis_connection import Argument
 
+UNMOVED, FORWARD, FORWARD_OR_PAST, IN_THE_PAST = b"0", b"1", b"2", b"3"
+"""What read.lua is to do about the snapshot's version."""
+MOVED, ANSWER, DIFFERENT, PAST = 0, 1, 2, 3
+"""What its reply begins with."""
+
 _NO_LIMIT = -1
 _GREATEST = 2**63 - 1
 _number = int.from_bytes
@@ -30,14 +36,14 @@ _make = tuple.__new__
 class Script:
     """A script of the server, by its digest; with its text where the server does not know it yet."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, *parts: str) -> None:
         folder = files("rome.stores") / "redis_scripts"
-        self.text = "".join((folder / f"{part}.lua").read_bytes().decode() for part in ("common", name))
+        self.text = "".join((folder / f"{part}.lua").read_bytes().decode() for part in ("common", *parts))
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-READ = Script("read")
-COMMIT = Script("commit")
+READ = Script("past", "read")
+COMMIT = Script("past", "commit")
 LEASES = Script("leases")
 
 

@@ -18,15 +18,6 @@
 
 local WINDOW = 60 * 1000 * 1000
 
-local function pack(number)
-  return struct.pack('>I4I4', math.floor(number / 4294967296), number % 4294967296)
-end
-
-local function unpack_number(packed)
-  local high, low = struct.unpack('>I4I4', packed)
-  return high * 4294967296 + low
-end
-
 -- a < b for integers as text: a double cannot tell the greatest ones apart.
 local function less(a, b)
   local x, y = tonumber(a), tonumber(b)
@@ -56,6 +47,7 @@ if since ~= '' and unpack_number(since) < unpack_number(old) - WINDOW then
 end
 
 local checking = take() == '1'
+local keeping = count()
 local lost = lost_lease()
 local expected = take()
 local arguments = count()
@@ -96,9 +88,14 @@ if checking and redis.acl_check_cmd then
       and redis.acl_check_cmd('HSET', COUNTERS, 'f', 'v')
       and redis.acl_check_cmd('HINCRBY', COUNTERS, 'f', '1')
       and redis.acl_check_cmd('ZADD', IDENTITIES, '0', 'm')
-      and redis.acl_check_cmd('ZREMRANGEBYSCORE', IDENTITIES, '0', '0')) then
+      and redis.acl_check_cmd('ZREMRANGEBYSCORE', IDENTITIES, '0', '0')
+      and redis.acl_check_cmd('HSET', OLD, 'f', 'v') and redis.acl_check_cmd('HDEL', OLD, 'f')
+      and redis.acl_check_cmd('ZADD', PAST, '0', 'm') and redis.acl_check_cmd('ZREM', PAST, 'm')
+      and redis.acl_check_cmd('RPUSH', LOG, 'v') and redis.acl_check_cmd('LPOP', LOG)
+      and redis.acl_check_cmd('LINDEX', LOG, '0') and redis.acl_check_cmd('UNLINK', PAST)) then
     return redis.error_reply(
-      'NOPERM the user needs HSET, HDEL, HINCRBY, ZADD, ZREM and ZREMRANGEBYSCORE on the database')
+      'NOPERM the user needs HSET, HDEL, HINCRBY, ZADD, ZREM, ZREMRANGEBYSCORE, RPUSH, LPOP, LINDEX and UNLINK'
+      .. ' on the database')
   end
 end
 for n = first_add, first_add + 2 * adds - 1, 2 do
@@ -135,6 +132,15 @@ local function delete()
   end
 end
 
+local written = {}
+for n = first_put, first_put + 2 * puts - 1, 2 do
+  written[#written + 1] = ARGV[n]
+end
+for n = first_delete, first_delete + deletes - 1 do
+  written[#written + 1] = ARGV[n]
+end
+local kept = keeping > 0 and found_before(written)
+
 put()
 delete()
 for n = first_add, first_add + 2 * adds - 1, 2 do
@@ -147,6 +153,7 @@ for n = first_floor, first_floor + 2 * floors - 1, 2 do
   end
 end
 redis.call('HSET', ENTRIES, NUMBER, stamp)
+forget(number - keeping, remember(kept, old, stamp))
 redis.call('ZADD', IDENTITIES, string.format('%.0f', number), identity)
 local forgotten = string.format('%.0f', number - WINDOW)
 redis.call('ZREMRANGEBYSCORE', IDENTITIES, '-' .. forgotten, forgotten)

@@ -9,6 +9,16 @@ local NUMBER = ''      -- the field of ENTRIES that holds the commit number: no 
 local CHUNK = 1000     -- arguments to one call: unpack has a limit of some 8000
 local REPORTED = 20    -- offending keys named in a conflict
 
+-- A number as 8 bytes, and back. Commit numbers are below 2^53, which a double holds exactly.
+local function pack(number)
+  return struct.pack('>I4I4', math.floor(number / 4294967296), number % 4294967296)
+end
+
+local function unpack_number(packed)
+  local high, low = struct.unpack('>I4I4', packed)
+  return high * 4294967296 + low
+end
+
 local at = 0
 
 local function take()
