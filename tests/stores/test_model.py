@@ -84,10 +84,10 @@ class Stores(RuleBasedStateMachine):
         self.states: list[State] = [{}]
         self.counter = 0
 
-    @rule(target=transactions, will_write=st.booleans())
-    def snapshot(self, will_write: bool) -> Transaction:
+    @rule(target=transactions, newest_only=st.booleans())
+    def snapshot(self, newest_only: bool) -> Transaction:
         snapshot = self.opened.snapshot()
-        snapshot.will_write = will_write
+        snapshot.newest_only = newest_only
         return Transaction(snapshot)
 
     @rule(transaction=transactions, request=requests)
@@ -95,7 +95,7 @@ class Stores(RuleBasedStateMachine):
         try:
             reply = transaction.snapshot.read(request)
         except Conflict:
-            assert transaction.snapshot.will_write, "a reader was refused"
+            assert transaction.snapshot.newest_only, "a reader was refused"
             assert not transaction.true_in(self.states[-1]), "a needless conflict"
             return
         found = (
@@ -111,7 +111,7 @@ class Stores(RuleBasedStateMachine):
         try:
             reply = transaction.snapshot.read(Read(scans=[scan]))
         except Conflict:
-            assert transaction.snapshot.will_write, "a reader was refused"
+            assert transaction.snapshot.newest_only, "a reader was refused"
             assert not transaction.true_in(self.states[-1]), "a needless conflict"
             return
         (entries,) = reply.scans

@@ -70,7 +70,7 @@ def test_a_reader_in_the_past_is_refused_only_when_it_writes(server: RedisServer
 def test_one_that_has_written_hears_of_it_at_its_next_read(server: RedisServer, connect: Open) -> None:
     store = connect(server.url("name"))
     writer = begun(store)
-    writer.will_write = True
+    writer.newest_only = True
     with pytest.raises(Conflict):
         writer.read(Read(keys=[b"other"]))
 

@@ -11,8 +11,7 @@ entry remembers the version that wrote it. On that alone ROME builds serializabl
 single version. How is the driver's business: an LMDB read transaction, an old version kept in
 memory, or, on Redis, the lazy snapshot algorithm (Riegel, Felber, Fetzer 2006): when a reply shows
 that the store has moved on, what was read so far is validated, and either the snapshot moves
-forward, or it goes on in the past (if it `will_write`, which only the newest state can be good for,
-`Conflict` is raised).
+forward, or it goes on in the past; if that will not do (`newest_only`), `Conflict` is raised.
 
 **A snapshot remembers what it handed out**, in its `ReadSet`. It is the one owner of that state:
 `commit` takes the snapshot, and validates it against the store as it is at that moment.
@@ -199,8 +198,8 @@ class Snapshot(ABC):
     """
 
     def __init__(self) -> None:
-        self.will_write = False
-        """The transaction has something to write, so that nothing but the newest state can help it."""
+        self.newest_only = False
+        """Answer from the newest state or not at all: one that writes could not commit otherwise."""
         self._reads = ReadSet()
         self._unrecorded: list[tuple[Read, Reply]] = []
         self.extensions = 0

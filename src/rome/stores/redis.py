@@ -150,7 +150,7 @@ class RedisSnapshot(Snapshot):
                 reply = self._store.run(READ, [expected, UNMOVED, *wanted])
                 moved = reply[0] == MOVED
             if moved:
-                may_stay = not (self.will_write or self.reads.assumed)
+                may_stay = not (self.newest_only or self.reads.assumed)
                 how = FORWARD_OR_PAST if may_stay else FORWARD
                 reply = self._store.run(READ, [self._version, how, *encoded_reads(self.reads), *wanted])
                 self._is_past = reply[0] == PAST

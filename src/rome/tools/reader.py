@@ -6,8 +6,8 @@ few megabytes at most whether rows are small or large (a single value may of cou
 The snapshot's read set is what keeps its pieces one state on Redis, and what a repair is validated
 by, so it is kept: some 200 bytes of memory for each key read. The values are let go at once.
 
-On Redis the snapshot moves forward when others commit. If they changed what was read already, no
-single state can answer any more: `Conflict`, and the caller begins again.
+On Redis the snapshot moves forward when others commit. If they changed what was read already, it could
+only go on in the past, where counters do not belong to what is read: `Conflict`, and the caller begins again.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self.snapshot = store.snapshot()
+        self.snapshot.newest_only = True
 
     def __enter__(self) -> Reader:
         return self

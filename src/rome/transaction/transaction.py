@@ -188,11 +188,11 @@ class Transaction:
     # Writing
 
     def put(self, key: bytes, value: bytes) -> None:
-        self._snapshot.will_write = True
+        self._snapshot.newest_only = True
         self.buffer.put(key, value)
 
     def delete(self, key: bytes) -> None:
-        self._snapshot.will_write = True
+        self._snapshot.newest_only = True
         self.buffer.put(key, None)
 
     def note_free(self, key: bytes, witness: bytes, violation: str) -> None:
