@@ -259,3 +259,17 @@ def test_writers_of_different_rows_do_not_disturb_each_other(begin: Begin) -> No
     two.run("UPDATE account SET balance = balance + 1 WHERE name = 'y'")
     three.run("INSERT INTO account VALUES ('w', 1, 'a')")
     assert [one.commit(), two.commit(), three.commit()] == [True, True, True]
+
+
+def test_one_that_has_written_sees_what_others_have_committed_since(begin: Begin) -> None:
+    """As on MySQL, where an INSERT takes no snapshot. Nothing that it has read is any different."""
+    one, two = begin(), begin()
+    one.run("INSERT INTO account VALUES ('mine', 1, 'a')")
+    two.run("INSERT INTO account VALUES ('theirs', 2, 'b')")
+    two.run("UPDATE account SET balance = 60 WHERE name = 'y'")
+    assert two.commit()
+    assert one.run("SELECT balance FROM account WHERE name = 'theirs'") == [(2,)]
+    one.run("UPDATE account SET balance = balance + 1 WHERE name = 'y'")
+    assert one.run(Y) == [(61,)]
+    assert one.commit()
+    assert final(begin, Y) == [(61,)]

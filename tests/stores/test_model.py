@@ -103,8 +103,12 @@ class Stores(RuleBasedStateMachine):
             list(reply.presence.items()),
             [[tuple(entry) for entry in entries] for entries in reply.scans],
         )
+        self.check(transaction, request, found)
+
+    def check(self, transaction: Transaction, request: Read, found: object) -> None:
         transaction.seen.append((request, found))
-        assert any(map(transaction.true_in, self.states)), f"true in no state: {transaction.seen}"
+        states = self.states[-1:] if transaction.snapshot.newest_only else self.states
+        assert any(map(transaction.true_in, states)), f"true in no state: {transaction.seen}"
 
     @rule(transaction=transactions, scan=followed)
     def read_and_follow(self, transaction: Transaction, scan: Scan) -> None:
@@ -121,8 +125,7 @@ class Stores(RuleBasedStateMachine):
             [],
             [[tuple(entry) for entry in entries]],
         )
-        transaction.seen.append((request, found))
-        assert any(map(transaction.true_in, self.states)), f"true in no state: {transaction.seen}"
+        self.check(transaction, request, found)
 
     @rule(scan=followed)
     def follow(self, scan: Scan) -> None:

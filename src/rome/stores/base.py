@@ -11,7 +11,8 @@ entry remembers the version that wrote it. On that alone ROME builds serializabl
 single version. How is the driver's business: an LMDB read transaction, an old version kept in
 memory, or, on Redis, the lazy snapshot algorithm (Riegel, Felber, Fetzer 2006): when a reply shows
 that the store has moved on, what was read so far is validated, and either the snapshot moves
-forward, or it goes on in the past; if that will not do (`newest_only`), `Conflict` is raised.
+forward, or it goes on in the past. A transaction that has written could not commit there
+(`newest_only`): on every store its snapshot moves forward, or `Conflict` is raised.
 
 **A snapshot remembers what it handed out**, in its `ReadSet`. It is the one owner of that state:
 `commit` takes the snapshot, and validates it against the store as it is at that moment.

@@ -185,7 +185,7 @@ class LMDBSnapshot(Snapshot):
 
     def _tree(self) -> Tree:
         """The pinned state; or the newest, if that still holds what was read before."""
-        if self._txn is not None:
+        if self._txn is not None and not (self.newest_only and self._is_left_behind()):
             return Tree(self._environment, self._txn)
         txn = self._environment.handle.begin()
         try:
@@ -197,8 +197,15 @@ class LMDBSnapshot(Snapshot):
         except BaseException:
             txn.abort()
             raise
+        if self._txn is not None:
+            self._txn.abort()
         self._txn, self._version = txn, version
         return tree
+
+    def _is_left_behind(self) -> bool:
+        """Whether something was written since, if only a counter."""
+        newest, own = self._environment.handle.info()["last_txnid"], self._txn.id()
+        return bool(newest != own)
 
     def ended(self) -> Any:
         txn, self._txn = self._txn, None

@@ -138,10 +138,16 @@ class Database:
                     break
         return found
 
-    def fetch(self, request: Read, pin: Pin | None) -> tuple[Reply, Pin]:
-        """Answer at the pinned version, or at the newest, which is pinned by this."""
+    def fetch(self, request: Read, pin: Pin | None, reads: ReadSet | None = None) -> tuple[Reply, Pin]:
+        """Answer at the pinned version, or at the newest, which is pinned by this.
+
+        With `reads`, the newest is meant. Raises `Conflict` if they do not hold there.
+        """
         with self.lock:
             self._mend()
+            if pin is not None and reads is not None and pin.version != self.version:
+                require(reads, self)
+                pin = None
             pin = pin or self.pin()
             version, reply = pin.version, Reply()
             for key in request.keys:
@@ -311,7 +317,10 @@ class MemorySnapshot(Snapshot):
         if self._store is None:
             raise StoreError("this snapshot is closed")
         self._store.round_trips += 1
-        reply, self._pin = self._store.database.fetch(request, self._pin)
+        seen = self.version
+        reads = self.reads if self.newest_only else None
+        reply, self._pin = self._store.database.fetch(request, self._pin, reads)
+        self.extensions += seen is not None and seen != self.version
         return reply
 
     @property

@@ -54,7 +54,8 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self.snapshot = store.snapshot()
-        self.snapshot.newest_only = True
+        # On one host, counters are part of the snapshot.
+        self.snapshot.newest_only = store.characteristics.remote
 
     def __enter__(self) -> Reader:
         return self
