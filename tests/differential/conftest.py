@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
-
-from tests.servers import RedisServer
 
 LONG_RUN = os.environ.get("ROME_FUZZ") == "long"
 SEED = int(os.environ.get("ROME_SEED") or random.SystemRandom().randrange(2**32))
@@ -19,12 +16,6 @@ EXAMPLES = int(os.environ.get("ROME_EXAMPLES") or (1000 if LONG_RUN else 200))
 """Programs for each store."""
 
 COUNTS: Counter[str] = Counter()
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

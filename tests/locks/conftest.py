@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,34 +21,12 @@ import rome
 from tests.locks.children import Child
 from tests.servers import RedisServer
 
-_serial = count()
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
 
 @pytest.fixture
 def own_server() -> Iterator[RedisServer]:
     """A durable Redis for one test, which may stop it, fill it or let it hang."""
     with RedisServer(appendonly=True) as server:
         yield server
-
-
-@pytest.fixture
-def url_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
-    def url(kind: str) -> str:
-        name = f"locks{next(_serial)}"
-        if kind == "memory":
-            return f"rome+memory://{name}"
-        if kind == "lmdb":
-            return f"rome+lmdb://{tmp_path / name}"
-        server: RedisServer = request.getfixturevalue("redis_server")
-        return server.url(name)
-
-    return url
 
 
 @pytest.fixture(params=["memory", "lmdb", "redis"])

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,14 +22,6 @@ from tests.servers import RedisServer
 
 KINDS = ("memory", "lmdb", "redis")
 
-_serial = count()
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
 
 @pytest.fixture
 def own_server() -> Iterator[RedisServer]:
@@ -41,14 +31,8 @@ def own_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    name = f"sql{next(_serial)}"
-    if request.param == "memory":
-        return f"rome+memory://{name}"
-    if request.param == "lmdb":
-        return f"rome+lmdb://{tmp_path / name}"
-    server: RedisServer = request.getfixturevalue("redis_server")
-    return server.url(name)
+def url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
+    return url_of(request.param)
 
 
 @pytest.fixture

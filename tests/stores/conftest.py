@@ -1,14 +1,11 @@
 """The stores under test: one suite for memory, LMDB and Redis.
 
-`make_store` opens the database under test again, as another connection would. Redis is one server for
-the whole run, with a database of its own for each test.
+`make_store` opens the database under test again, as another connection would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -18,24 +15,10 @@ from tests.servers import RedisServer
 
 KINDS = ("memory", "lmdb", "redis")
 
-_serial = count()
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
 
 @pytest.fixture(params=KINDS)
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    name = f"test{next(_serial)}"
-    if request.param == "memory":
-        return f"rome+memory://{name}"
-    if request.param == "lmdb":
-        return f"rome+lmdb://{tmp_path / name}"
-    server: RedisServer = request.getfixturevalue("redis_server")
-    return server.url(name)
+def store_url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
+    return url_of(request.param)
 
 
 @pytest.fixture

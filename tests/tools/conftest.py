@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -22,7 +20,6 @@ import rome
 from rome.sql.catalog import Index, Table
 from rome.stores import Entry, Read, Scan, Store, Writes, open_store, prefix_range
 from rome.tools.reader import Reader, StoredSchema, read_schema
-from tests.servers import RedisServer
 
 KINDS = ("memory", "lmdb", "redis")
 
@@ -38,28 +35,10 @@ CREATE TABLE event (what VARCHAR, at FLOAT);
 CREATE INDEX event_by_time ON event (at, what)
 """
 
-_serial = count()
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-def make_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    name = f"tools{next(_serial)}"
-    if kind == "memory":
-        return f"rome+memory://{name}"
-    if kind == "lmdb":
-        return f"rome+lmdb://{tmp_path / name}"
-    server: RedisServer = request.getfixturevalue("redis_server")
-    return server.url(name)
-
 
 @pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return make_url(request.param, request, tmp_path)
+def url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
+    return url_of(request.param)
 
 
 @pytest.fixture
@@ -157,9 +136,9 @@ def breaker(store: Store) -> Breaker:
 
 
 @pytest.fixture(params=("lmdb", "redis"))
-def visible_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def visible_url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
     """A database that another process could see, filled; nobody has it open."""
-    url = make_url(request.param, request, tmp_path)
+    url = url_of(request.param)
     with opened_engine(url) as engine:
         fill(engine)
     return url
