@@ -25,7 +25,7 @@ from rome.sql import births
 from rome.sql.catalog import Catalog, Index, Row, Table
 from rome.sql.definition import Kind
 from rome.sql.session import Session, StatementContext
-from rome.sql.shadow import Shadow
+from rome.sql.shadow import Shadow, index_values
 from rome.sql.writer import Writer
 from rome.stores.base import Range, prefix_range
 
@@ -99,12 +99,9 @@ class Conversion:
         transaction = self._session.transaction
         for key, data in self._entries(table, table.row_layout.prefix):
             row = table.decode(data)
-            if index.computed:
-                values = self._shadow().compute(table, index, row)
-                if values is None:
-                    continue
-            else:
-                values = [row[ordinal] for ordinal in index.columns]
+            values = index_values(table, index, row, self._shadow)
+            if values is None:
+                continue
             entry = table.entry_key(index, values, row)
             if transaction.buffer.written(entry)[0]:
                 raise apsw.ConstraintError(table.unique_violation(index))

@@ -306,6 +306,13 @@ class Shadow:
         return list(found) if found is not None else None
 
 
+def index_values(table: Table, index: Index, row: Row, shadow: Callable[[], Shadow]) -> Row | None:
+    """The values of any index for a row; None if the row is left out of it."""
+    if index.computed:
+        return shadow().compute(table, index, row)
+    return [row[ordinal] for ordinal in index.columns]
+
+
 _CREATION_ORDER = {"table": 0, "index": 1, "view": 2, "trigger": 3}
 
 

@@ -26,7 +26,7 @@ from rome.sql.checks import PendingChecks
 from rome.sql.references import References
 from rome.sql.sequences import Numbers, Sequences
 from rome.sql.session import HeldBack, Session
-from rome.sql.shadow import Shadow
+from rome.sql.shadow import Shadow, index_values
 
 _MODES: Final = {
     apsw.SQLITE_ABORT: "ABORT",
@@ -259,14 +259,10 @@ class Writer:
     def _entries(self, table: Table, row: Row) -> list[Entry]:
         entries = []
         for index in table.indexes:
-            if index.computed:
-                values = self._shadow().compute(table, index, row)
-                if values is None:
-                    continue
-            else:
-                values = [row[ordinal] for ordinal in index.columns]
-            is_claim = index.unique and None not in values
-            entries.append(Entry(index, table.entry_key(index, values, row), is_claim))
+            values = index_values(table, index, row, self._shadow)
+            if values is not None:
+                is_claim = index.unique and None not in values
+                entries.append(Entry(index, table.entry_key(index, values, row), is_claim))
         return entries
 
     def _claim(

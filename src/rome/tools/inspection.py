@@ -22,6 +22,7 @@ from rome.records.rows import Value
 from rome.sql.catalog import ForeignKey, Index, Row, Table
 from rome.sql.references import References, RowWriter
 from rome.sql.session import Session
+from rome.sql.shadow import index_values
 from rome.stores import Entry, Read, Writes, prefix_range
 from rome.tools.findings import EXAMPLES, NOTE, Findings
 from rome.tools.reader import Progress, Reader, StoredSchema
@@ -136,11 +137,7 @@ class TableInspection:
         """The entries that a row has. Raises `apsw.Error` where SQLite cannot compute one."""
         table, found = self._table, []
         for index in table.indexes:
-            values: Row | None
-            if index.computed:
-                values = self._schema.shadow.compute(table, index, row)
-            else:
-                values = [row[ordinal] for ordinal in index.columns]
+            values = index_values(table, index, row, lambda: self._schema.shadow)
             if values is not None:
                 found.append((index, table.entry_key(index, values, row)))
         return found
