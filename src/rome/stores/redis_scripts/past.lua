@@ -54,11 +54,16 @@ local function before(a, b)
   return #a < #b
 end
 
+-- The name under which a key was first replaced after a version; nil if it was not.
+local function first_name(key, version)
+  local after, last = '(' .. name_of(key, version), '[' .. name_of(key, LAST)
+  return redis.call('ZRANGEBYLEX', PAST, after, last, 'LIMIT', 0, 1)[1]
+end
+
 -- What was there when it was first replaced after a version; false if it was not.
 local function replaced(key, version)
-  local after, last = '(' .. name_of(key, version), '[' .. name_of(key, LAST)
-  local found = redis.call('ZRANGEBYLEX', PAST, after, last, 'LIMIT', 0, 1)
-  return found[1] and redis.call('HGET', OLD, found[1])
+  local name = first_name(key, version)
+  return name and redis.call('HGET', OLD, name) or false
 end
 
 -- Whether the state at a version, which is not the newest one, can still be told.
@@ -85,23 +90,32 @@ local function fetch_at(version, list, first, last)
   return found
 end
 
+-- The keys that were replaced after a version, in order, and the names under which they were first: those with
+-- names between two bounds. One at a time, for a key may have been replaced very often.
+local function replaced_between(from, to, version)
+  local keys, names = {}, {}
+  while true do
+    local name = redis.call('ZRANGEBYLEX', PAST, from, to, 'LIMIT', 0, 1)[1]
+    if not name then
+      return keys, names
+    end
+    local key = key_of(name)
+    if not is_newer(string.sub(name, -8), version) then
+      name = first_name(key, version)
+    end
+    if name and key ~= NUMBER then
+      keys[#keys + 1], names[key] = key, name
+    end
+    from = '(' .. name_of(key, LAST)
+  end
+end
+
 -- As ZRANGEBYLEX (or ZREVRANGEBYLEX) and `fetch`, at a version: keys, and what was stored there.
 local function scan_at(version, start, stop, limit, reverse)
-  local gone, names, last = {}, {}, nil
-  for _, name in ipairs(redis.call('ZRANGEBYLEX', PAST, '[' .. escaped(start), '(' .. escaped(stop))) do
-    local key = key_of(name)
-    if key ~= last and key ~= NUMBER and is_newer(string.sub(name, -8), version) then
-      gone[#gone + 1], names[key], last = key, name, key
-    end
-  end
-  local function first_gone(n)
-    return gone[reverse and #gone + 1 - n or n]
-  end
-
   local found, values = {}, {}
   local size = (limit < 0 or limit > 1e9) and -1 or limit + PIECE
-  local from, to = '[' .. start, '(' .. stop
-  local next_gone = 1
+  local from, to = '[' .. start, '(' .. stop                          -- in ORDER
+  local from_name, to_name = '[' .. escaped(start), '(' .. escaped(stop)  -- the same in PAST
   while true do
     local batch
     if reverse then
@@ -111,19 +125,27 @@ local function scan_at(version, start, stop, limit, reverse)
     end
     local newest = fetch(batch, 1, #batch)
     local is_last = size < 0 or #batch < size
-    local n = 1
-    while n <= #batch or (is_last and first_gone(next_gone)) do
+    local first_of, last_of = from_name, to_name
+    if not is_last and reverse then
+      first_of = '[' .. escaped(batch[#batch])
+    elseif not is_last then
+      last_of = '[' .. name_of(batch[#batch], LAST)
+    end
+    local gone, names = replaced_between(first_of, last_of, version)
+    local n, m = 1, 1
+    while batch[n] or gone[m] do
       if #found == limit then
         return found, values
       end
-      local key, value, old = batch[n], newest[n], first_gone(next_gone)
-      if old and (not key or (reverse and before(key, old)) or (not reverse and before(old, key))) then
+      local key, value = batch[n], newest[n]
+      local old = gone[reverse and #gone + 1 - m or m]
+      if m <= #gone and (not key or (reverse and before(key, old)) or (not reverse and before(old, key))) then
         key, value = old, false
       else
         n = n + 1
       end
       if key == old then
-        next_gone = next_gone + 1
+        m = m + 1
       end
       value = value_at(version, value, names[key] and redis.call('HGET', OLD, names[key]))
       if value then
@@ -134,9 +156,9 @@ local function scan_at(version, start, stop, limit, reverse)
       return found, values
     end
     if reverse then
-      to = '(' .. batch[#batch]
+      to, to_name = '(' .. batch[#batch], '(' .. escaped(batch[#batch])
     else
-      from = '(' .. batch[#batch]
+      from, from_name = '(' .. batch[#batch], '(' .. name_of(batch[#batch], LAST)
     end
   end
 end
