@@ -8,7 +8,7 @@
 --   PAST   a sorted set of names: a key, and the number of the commit that replaced what was there,
 --          in the order of the keys, then of the numbers
 --   OLD    a hash: name -> what had been stored; under SIZE, about how many bytes all of it takes
---   LOG    a list of {number, bytes, name, ...} in the order of commits: what to forget first
+--   LOG    a list in the order of commits, what to forget first: a number, and {bytes, name, ...}
 --
 -- The commit number is an entry like any other here, under the key NUMBER: what replaced it first after
 -- a version was the next commit, and if that says that it followed this very version, then the version
@@ -194,7 +194,7 @@ local function remember(kept, number, stamp)
     if n > #keys or #names == PIECE then
       redis.call('HSET', OLD, unpack(fields))
       redis.call('ZADD', PAST, unpack(members))
-      redis.call('RPUSH', LOG, cmsgpack.pack({stamp, size, unpack(names)}))
+      redis.call('RPUSH', LOG, stamp .. cmsgpack.pack({size, unpack(names)}))
       pieces, bytes = pieces + 1, bytes + size
       names, fields, members, size = {}, {}, {}, 0
     end
@@ -217,14 +217,14 @@ local function forget(number, pieces)
   local forgotten = 0
   for _ = 1, pieces + 4 do
     local first = redis.call('LINDEX', LOG, 0)
-    local piece = first and cmsgpack.unpack(first)
-    if not piece or (unpack_number(piece[1]) > number and size - forgotten <= GREATEST) then
+    if not first or (unpack_number(string.sub(first, 1, 8)) > number and size - forgotten <= GREATEST) then
       break
     end
-    redis.call('HDEL', OLD, unpack(piece, 3))
-    redis.call('ZREM', PAST, unpack(piece, 3))
+    local piece = cmsgpack.unpack(string.sub(first, 9))
+    redis.call('HDEL', OLD, unpack(piece, 2))
+    redis.call('ZREM', PAST, unpack(piece, 2))
     redis.call('LPOP', LOG)
-    forgotten = forgotten + piece[2]
+    forgotten = forgotten + piece[1]
   end
   if forgotten > 0 then
     redis.call('HINCRBY', OLD, SIZE, -forgotten)
