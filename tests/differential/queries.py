@@ -288,10 +288,14 @@ class Queries:
     def compound(self) -> Query:
         parts = []
         width = self.dice.between(1, 2)
-        for _ in range(self.dice.between(2, 3)):
+        for number in range(self.dice.between(2, 3)):
             table = self.table()
             places = self.places("", table)
-            names = [self.dice.choice(places).text for _ in range(width)]
+            chosen = [self.dice.choice(places) for _ in range(width)]
+            names = [
+                place.text + (" COLLATE BINARY" if place.column.is_number_of_row and not number else "")
+                for place in chosen
+            ]
             parts.append(f"SELECT {', '.join(names)} FROM {table.name}{self.where(places, 50)}")
         word = self.dice.choice([" UNION ALL ", " UNION ", " EXCEPT ", " INTERSECT "])
         return Query(word.join(parts), loose=True)

@@ -15,6 +15,7 @@ What ROME does differently, and the generators therefore leave out:
     executemany        in autocommit ends in one COMMIT, which a deferred foreign key may refuse
     UPDATE             a subquery on the table itself sees the rows as they were before the statement
     IN (SELECT …)      of a text column among numbers compares as text ('1.0' is not 1)
+    UNION, EXCEPT …    of an INTEGER PRIMARY KEY with text: the key's collation is BINARY, not the text's
     text               is always valid UTF-8, also where a function makes it of bytes
     UPSERT             is refused with NotSupportedError
 """

@@ -7,6 +7,7 @@ import datetime
 import decimal
 import sqlite3
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -72,3 +73,18 @@ def test_a_collation_of_the_programs_own_orders_rows_but_not_the_schema() -> Non
     with pytest.raises(rome.dbapi.NotSupportedError, match="BACKWARDS"):
         connection.execute("CREATE INDEX i ON t (a COLLATE backwards)")
     assert connection.execute("SELECT count(*) FROM t").fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize(
+    "end", ["", " RETURNING a", " ON CONFLICT DO NOTHING", " ON CONFLICT DO NOTHING RETURNING a"]
+)
+@pytest.mark.parametrize("given", [(), (None,), (None, 2, 3), (None, 2, 3, 4)])
+def test_the_number_of_parameters_is_looked_at_first(
+    connect: Callable[..., rome.dbapi.Connection], end: str, given: tuple[object, ...]
+) -> None:
+    connection = connect()
+    connection.execute("CREATE TABLE counted (id VARCHAR NOT NULL PRIMARY KEY, a)")
+    connection.commit()
+    with pytest.raises(rome.dbapi.ProgrammingError, match=f"uses 2 and there are {len(given)} supplied"):
+        connection.execute(f"INSERT INTO counted VALUES (?, ?){end}", given)
+    assert connection.execute("SELECT * FROM counted").fetchall() == []

@@ -4,7 +4,8 @@ Dates and times become ISO text; for any other type, the adapters count that the
 with `sqlite3.register_adapter`, and the `__conform__` method. What is left is refused.
 
 A statement that may be run again (see rome.dbapi.replay) needs its parameters as they were, whatever
-the program has done to its lists, dictionaries and buffers since: that is `frozen`.
+the program has done to its lists, dictionaries and buffers since: that is `frozen`. A statement that runs
+in two parts shares its parameters out to them: that is `split`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from copy import copy
 from typing import Any, Final
 
 import apsw
+
+from rome.sql.lexer import parameter_numbers, tokens
 
 _LASTING: Final = frozenset([int, float, str, bytes, bool, type(None), datetime.datetime, datetime.date])
 """Types whose values do not change."""
@@ -63,3 +66,21 @@ def _frozen_value(value: Any) -> Any:
     except sqlite3.ProgrammingError:
         return value
     return bytes(adapted) if isinstance(adapted, bytearray | memoryview) else adapted
+
+
+def split(sql: str, at: int, parameters: Sequence[Any] | Mapping[str, Any]) -> tuple[Any, Any]:
+    """The parameters of a statement before a place in its text, and those behind it.
+
+    Raises `apsw.BindingsError` if they are too many or too few, before one of the parts runs.
+    """
+    if isinstance(parameters, Mapping):
+        return parameters, parameters
+    numbers = parameter_numbers(tokens(sql))
+    wanted = max(numbers.values(), default=0)
+    if len(parameters) != wanted:
+        raise apsw.BindingsError(
+            f"Incorrect number of bindings supplied.  The current statement uses {wanted}"
+            f" and there are {len(parameters)} supplied."
+        )
+    before = max((number for start, number in numbers.items() if start < at), default=0)
+    return tuple(parameters[:before]), tuple(parameters[before:])

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import apsw
 
+from rome.sql.binding import split
 from rome.sql.catalog import Row, Table
-from rome.sql.lexer import parameter_numbers, tokens
 from rome.sql.module import declaration
 from rome.sql.session import Session
 from rome.sql.shadow import quote
@@ -61,7 +61,7 @@ class Returning:
         at = statement.returning_at
         assert at is not None
         head, clause = sql[:at], sql[at + len("RETURNING") : statement.tail].rstrip().rstrip(";")
-        for_head, for_clause = _share(head, sql, parameters)
+        for_head, for_clause = split(sql, at, parameters)
         context = self._session.statement
         context.collect = True
         context.collected = []
@@ -98,14 +98,6 @@ class Returning:
         self._db.execute(f"CREATE VIRTUAL TABLE temp.{quote(name)} USING {_MODULE}")
         self._tables[table.id] = (table, name)
         return name
-
-
-def _share(head: str, sql: str, parameters: Sequence[Any] | Mapping[str, Any]) -> tuple[Any, Any]:
-    """The parameters of the statement and those of its RETURNING clause."""
-    if isinstance(parameters, Mapping):
-        return parameters, parameters
-    count = max(parameter_numbers(tokens(head)).values(), default=0)
-    return tuple(parameters[:count]), tuple(parameters[count:])
 
 
 class _Collected:

@@ -20,9 +20,10 @@ from typing import Any
 import apsw
 
 from rome.records.rows import Value
+from rome.sql.binding import split
 from rome.sql.catalog import Row, Table
 from rome.sql.errors import NotSupported
-from rome.sql.lexer import Token, is_name, matching_parenthesis, parameter_numbers, tokens, unquoted
+from rome.sql.lexer import Token, is_name, matching_parenthesis, tokens, unquoted
 from rome.sql.returning import Returning
 from rome.sql.session import HeldBack, Session
 from rome.sql.shadow import quote
@@ -63,7 +64,7 @@ class Upsert:
         held = HeldBack(_targets(table, clause.target))
         context = self._session.statement
         context.held_back = held
-        for_head, for_clause = _split(parameters, head)
+        for_head, for_clause = split(sql, statement.upsert_at, parameters)
         try:
             result = execute(head, for_head)
         finally:
@@ -222,10 +223,3 @@ def _targets(table: Table, names: tuple[str, ...] | None) -> frozenset[int] | No
     if not found:
         raise apsw.SQLError("ON CONFLICT clause does not match any PRIMARY KEY or UNIQUE constraint")
     return frozenset(found)
-
-
-def _split(parameters: Parameters, head: str) -> tuple[Parameters, Parameters]:
-    if isinstance(parameters, Mapping):
-        return parameters, parameters
-    count = max(parameter_numbers(tokens(head)).values(), default=0)
-    return tuple(parameters[:count]), tuple(parameters[count:])
