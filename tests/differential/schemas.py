@@ -204,13 +204,15 @@ def _add_foreign_key(dice: Dice, schema: Schema, table: Table) -> None:
     if not parents:
         return
     parent = dice.choice(parents)
+    if parent is table and any(column.collation != "BINARY" for column in table.key):
+        return  # SQLite sees that a row refers to itself only where both values are the same bytes.
     own = [column for column in table.columns if column not in table.key]
     if len(own) < len(parent.key):
         return
     children = dice.some(own, len(parent.key), len(parent.key))
     for child, target in zip(children, parent.key, strict=True):
         child.refers_to = (parent.name, target.name)
-        # A row may refer to itself, which SQLite only sees where both values are of one type.
+        # For the same reason both must be of one type.
         if parent is table or dice.chance(70):
             child.type, child.affinity, child.collation = target.type, target.affinity, target.collation
             child.tail = ""
