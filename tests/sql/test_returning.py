@@ -139,3 +139,21 @@ def test_returning_does_not_aggregate(connect: Callable[..., Connection], statem
     assert connection.execute("SELECT v FROM t").fetchall() == [(7,)]
     largest = connection.execute("INSERT INTO t (v) VALUES (?) RETURNING max(v, ?)", (3, 5))
     assert largest.fetchall() == [(5,)]
+
+
+@pytest.mark.parametrize("action", ["SET NULL", "SET DEFAULT", "CASCADE"])
+def test_what_actions_of_foreign_keys_write_is_not_returned(both: Beside, action: str) -> None:
+    both.script(
+        f"""CREATE TABLE parent (id INTEGER PRIMARY KEY, a);
+        CREATE TABLE child (id INTEGER PRIMARY KEY, p REFERENCES parent ON UPDATE {action} ON DELETE {action});
+        CREATE TABLE tree (id INTEGER PRIMARY KEY, above REFERENCES tree ON UPDATE SET NULL);
+        INSERT INTO parent VALUES (1, 'x'), (2, 'y');
+        INSERT INTO child VALUES (7, 1), (8, 2);
+        INSERT INTO tree VALUES (1, NULL), (2, 1)"""
+    )
+    both.run("UPDATE parent SET id = id + 10 RETURNING *")
+    both.same("child")
+    both.run("UPDATE child SET p = id + 4 RETURNING p")
+    both.run("DELETE FROM parent RETURNING *")
+    both.run("UPDATE tree SET id = 5 WHERE id = 1 RETURNING *")
+    both.same("parent", "child", "tree")

@@ -175,7 +175,7 @@ class Writer:
         }
         if rowid is not None and table.key_kind != "clustered":
             changes[table.key_columns[0]] = rowid
-        self._change(table, key, row, changes, _MODES[conflict])
+        self._collect(*self._change(table, key, row, changes, _MODES[conflict]))
 
     def delete(self, table: Table, key: bytes) -> None:
         row = self._session.fetch(table, key)
@@ -214,7 +214,10 @@ class Writer:
 
     # How it is done
 
-    def _change(self, table: Table, key: bytes, row: Row, changes: dict[int, Value], mode: str) -> None:
+    def _change(
+        self, table: Table, key: bytes, row: Row, changes: dict[int, Value], mode: str
+    ) -> tuple[bytes, Row]:
+        """Returns the key and the row as they are now."""
         transaction = self._session.transaction
         fields = [changes.get(ordinal, value) for ordinal, value in enumerate(row)]
         width = len(table.columns)
@@ -244,7 +247,7 @@ class Writer:
                 changed = {i for i in range(width) if row[i] != new[i] or type(row[i]) is not type(new[i])}
                 self.references.child_written(table, new_key, new, changed, self.checks)
             self.references.parent_removed(table, key, row, new)
-        self._collect(new_key, new)
+        return new_key, new
 
     def _write(self, table: Table, key: bytes, row: Row, entries: list[Entry]) -> None:
         transaction = self._session.transaction
