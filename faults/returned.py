@@ -37,7 +37,7 @@ def _half_read(connection: Connection) -> None:
     _written(connection)
     result = connection.execution_options(stream_results=True, yield_per=2).execute(text("SELECT * FROM t"))
     result.fetchone()
-    connection.info["open"] = result
+    vars(connection)["open"] = result  # for as long as the connection is known, which the pool's does not end
 
 
 def _savepoints(connection: Connection) -> None:

@@ -145,7 +145,8 @@ def test_returning_does_not_aggregate(connect: Callable[..., Connection], statem
 def test_what_actions_of_foreign_keys_write_is_not_returned(both: Beside, action: str) -> None:
     both.script(
         f"""CREATE TABLE parent (id INTEGER PRIMARY KEY, a);
-        CREATE TABLE child (id INTEGER PRIMARY KEY, p REFERENCES parent ON UPDATE {action} ON DELETE {action});
+        CREATE TABLE child (id INTEGER PRIMARY KEY, p REFERENCES parent ON UPDATE {action}
+            ON DELETE {action});
         CREATE TABLE tree (id INTEGER PRIMARY KEY, above REFERENCES tree ON UPDATE SET NULL);
         INSERT INTO parent VALUES (1, 'x'), (2, 'y');
         INSERT INTO child VALUES (7, 1), (8, 2);
