@@ -89,8 +89,12 @@ def start_wsgi(
     application: str,
     environment: dict[str, str],
     workers: int = WORKERS,
+    first: str = "",
 ) -> None:
-    """Serve an API by gunicorn. Its settings are in a file: some services read the command line as theirs."""
+    """Serve an API by gunicorn. Its settings are in a file: some services read the command line as theirs.
+
+    `first` is a Python statement that a worker runs before it serves.
+    """
     settings = layout.directory(service) / "gunicorn.py"
     settings.write_text(
         f"bind = '127.0.0.1:{layout.ports[service]}'\n"
@@ -104,6 +108,7 @@ def start_wsgi(
         "limit_request_line = 0\n"
         f"accesslog = '{processes.log(f'{service}-access')}'\n"
         """access_log_format = '%(t)s %(s)s %(M)s ms "%(r)s"'\n"""
+        + (f"def post_worker_init(worker):\n    {first}\n" if first else "")
     )
     processes.start(
         f"{service}-api",

@@ -88,7 +88,10 @@ def start(layout: Layout, processes: Processes) -> None:
         "OS_NEUTRON_CONFIG_DIR": str(layout.folder / "neutron"),
         "OS_NEUTRON_CONFIG_FILES": "neutron.conf;ml2_conf.ini",
     }
-    start_wsgi(layout, processes, "neutron", "neutron.wsgi.api:application", environment)
+    # Neutron makes its policy at a worker's first request, and another thread that asks while it is being
+    # made is told that nothing is allowed: lists come out empty.
+    policy = "from neutron import policy; policy.init()"
+    start_wsgi(layout, processes, "neutron", "neutron.wsgi.api:application", environment, first=policy)
     processes.start("neutron-rpc-server", [program("neutron-rpc-server"), *files(layout)])
 
 
