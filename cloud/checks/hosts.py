@@ -85,6 +85,8 @@ def aggregates(tenancy: Tenancy) -> None:
 
 
 def schedulers_hear_of_it() -> None:
-    """Nova sends each change of an aggregate to its schedulers, which keep the one that they hear of last. Of two
-    that come at once that may be the older one; a server then finds no host."""
+    """Nova sends each change of an aggregate to its schedulers, which keep the one that comes last.
+
+    Of two that are sent at once that may be the older one; a server then finds no host.
+    """
     time.sleep(HEARING)
