@@ -104,8 +104,9 @@ def start_wsgi(
         f"threads = {THREADS}\n"
         "timeout = 300\n"
         "graceful_timeout = 5\n"
-        # A client that sends something on a connection just as the server gives it up gets an error.
-        "keepalive = 600\n"
+        # A client that sends something on a connection just as the server gives it up gets an error; and
+        # nova-scheduler's processes share the connections that were open when they were forked.
+        "keepalive = 0\n"
         # Nova asks Neutron for the ports of a hundred servers in one URL.
         "limit_request_line = 0\n"
         f"accesslog = '{processes.log(f'{service}-access')}'\n"
