@@ -16,6 +16,8 @@ SCHEMA = """CREATE TABLE agents (
     load INTEGER DEFAULT 0, UNIQUE (kind, host)
 );
 CREATE INDEX by_host ON agents (host);
+CREATE TABLE ports (id VARCHAR(36) NOT NULL PRIMARY KEY, net TEXT, mac TEXT, UNIQUE (net, mac));
+CREATE INDEX by_net ON ports (net);
 CREATE TABLE bindings (a VARCHAR(9) NOT NULL, b VARCHAR(9) NOT NULL, n INTEGER, PRIMARY KEY (a, b))"""
 
 QUERIES = [
@@ -31,6 +33,10 @@ QUERIES = [
     "SELECT * FROM agents WHERE parent = (SELECT max(parent) FROM agents)",
     "SELECT * FROM agents ORDER BY host",
     "SELECT * FROM agents ORDER BY load",
+    "SELECT * FROM ports WHERE net = 'a1'",
+    "SELECT id FROM ports WHERE net = 'a1' AND mac LIKE '%1%'",
+    "SELECT * FROM ports WHERE net = 'a1' ORDER BY mac",
+    "SELECT * FROM ports WHERE net = 'a1' ORDER BY mac DESC",
     "SELECT * FROM bindings",
     "SELECT * FROM bindings WHERE a = 'a1'",
     "SELECT * FROM bindings WHERE n > 0",
@@ -58,6 +64,8 @@ def fill(both: Beside, rows: int) -> None:
         both.run("INSERT INTO agents (id, kind, host, parent) VALUES (?, ?, ?, ?)", row)
         pair = (f"a{dice.randrange(4)}", f"b{number}", dice.randrange(3))
         both.run("INSERT INTO bindings VALUES (?, ?, ?)", pair)
+        port = (str(uuid.UUID(int=dice.getrandbits(128))), pair[0], f"{dice.getrandbits(48):x}")
+        both.run("INSERT INTO ports VALUES (?, ?, ?)", port)
 
 
 def test_rows_come_in_sqlites_order(both: Beside) -> None:

@@ -9,6 +9,7 @@ which it was inserted, and the rows of a scan are put in the order in which SQLi
     of the whole table                  by birth
     of an index                         by the columns of the index, then by birth
     of an index that only ROME has      by birth (SQLite would go through the whole table)
+    of the first columns of an index    by birth, if there is an index on just these
 
 Where SQLite relies on an order that names more than the columns of the index (`ORDER BY a, id` by an index
 on a), the keys are in that order, and nothing is moved.
@@ -48,6 +49,8 @@ def ordered(plan: Plan, rows: list[tuple[bytes, Row]]) -> list[tuple[bytes, Row]
         return rows if searched or plan.order else sorted(rows, key=_birth)
     if any(ordinal not in index.columns for ordinal, _ in plan.order):
         return rows
+    if plan.is_plainer_elsewhere:
+        return sorted(rows, key=_birth)
     one_value = len(plan.equal) == len(index.columns) and not any(term.many for term in plan.equal)
     if one_value or (index.for_foreign_key and not plan.order):
         return sorted(rows, key=_birth, reverse=plan.reverse and not index.for_foreign_key)

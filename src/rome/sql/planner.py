@@ -27,7 +27,7 @@ from typing import Final, Protocol
 import apsw
 
 from rome.sql.affinity import always_decided
-from rome.sql.catalog import Path, Table
+from rome.sql.catalog import Index, Path, Table
 
 _EQ: Final = apsw.SQLITE_INDEX_CONSTRAINT_EQ
 _IS: Final = apsw.SQLITE_INDEX_CONSTRAINT_IS
@@ -79,6 +79,8 @@ class Plan:
     """SQLite sorts the rows by itself, so it reads all of them, whatever the LIMIT."""
     text: str
     """For EXPLAIN QUERY PLAN."""
+    is_plainer_elsewhere: bool = False
+    """There is an index on just the columns that are equal, which SQLite would have taken."""
 
     @cached_property
     def repeatable(self) -> bool:
@@ -280,6 +282,7 @@ class Planner:
             best.single,
             reads_all,
             self._describe(best, consumed),
+            not consumed and self._is_plainer_elsewhere(best.path.index, equal, low, high),
         )
         number = self._numbers.get(plan)
         if number is None:
@@ -294,6 +297,14 @@ class Planner:
         if best.single and all(map(always_decided, affinities)):
             # Only then: SQLite looks at no more than the first row that it is given.
             info.idxFlags = _SCAN_UNIQUE
+
+    def _is_plainer_elsewhere(
+        self, index: Index | None, equal: list[Term], low: Term | None, high: Term | None
+    ) -> bool:
+        if index is None or low or high or not equal or any(term.many for term in equal):
+            return False
+        columns = index.columns[: len(equal)]
+        return any(o is not index and not o.computed and o.columns == columns for o in self._table.indexes)
 
     def _describe(self, best: _Choice, ordered: bool) -> str:
         columns = self._table.columns
