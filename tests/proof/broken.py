@@ -46,7 +46,18 @@ class Broken(Store):
         self._store.close()
 
 
-class ValidatesNothing(Broken):
+class Unmoved(Broken):
+    """A snapshot stays where it is: to move it forward is to look at what was read."""
+
+    def snapshot(self) -> Snapshot:
+        snapshot = super().snapshot()
+        kind = type(snapshot)
+        stuck = property(lambda self: False, lambda self, value: None)
+        snapshot.__class__ = type(kind.__name__, (kind,), {"newest_only": stuck})
+        return snapshot
+
+
+class ValidatesNothing(Unmoved):
     """COMMIT forgets what was read: snapshot isolation without first-committer-wins, that is, nothing."""
 
     def commit(self, snapshot: Snapshot | None, writes: Writes) -> int:
@@ -57,7 +68,7 @@ class ValidatesNothing(Broken):
         return super().commit(snapshot, writes)
 
 
-class ValidatesWrittenKeysOnly(Broken):
+class ValidatesWrittenKeysOnly(Unmoved):
     """COMMIT looks at what is both read and written: snapshot isolation, as many databases have it."""
 
     def commit(self, snapshot: Snapshot | None, writes: Writes) -> int:
@@ -69,7 +80,7 @@ class ValidatesWrittenKeysOnly(Broken):
         return super().commit(snapshot, writes)
 
 
-class ValidatesNoRanges(Broken):
+class ValidatesNoRanges(Unmoved):
     """COMMIT looks at rows that were there; rows that appeared in a range are not seen."""
 
     def commit(self, snapshot: Snapshot | None, writes: Writes) -> int:
